@@ -1,0 +1,1 @@
+"""Multi-task federated learning with an encoder-decoder structure, simulated on Ray."""

@@ -1,0 +1,47 @@
+"""The exception tree. Every message names the place, the value found, and what is allowed.
+
+MfedError                 exit code 1: the run failed
+├── InputError            exit code 2: the input is wrong, nothing was overwritten
+│   ├── ConfigError       a key or value of a YAML file or an override
+│   ├── DataError         a dataset folder, an image, a label, a client's shard
+│   ├── PlacementError    resources asked for that no node has
+│   ├── WeightsError      a weights file that does not fit the encoder
+│   └── RunFolderError    a run folder that holds something else
+└── ClientError           a client failed while it trained or was evaluated
+"""
+
+
+class MfedError(Exception):
+    """Base of every error that mfed_ray raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(MfedError):
+    """The user's input is wrong; the message says where, what, and what is allowed."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A configuration key or value is wrong."""
+
+
+class DataError(InputError):
+    """A dataset folder, image, label or client shard is wrong."""
+
+
+class PlacementError(InputError):
+    """The resources asked for exist on no node."""
+
+
+class WeightsError(InputError):
+    """A weights file cannot be read or does not fit the encoder."""
+
+
+class RunFolderError(InputError):
+    """A run folder is missing, unreadable, or holds another experiment."""
+
+
+class ClientError(MfedError):
+    """A client failed while it trained or was evaluated."""

@@ -1,0 +1,1 @@
+"""Metrics: one file each; reset by construction, update, merge, compute."""

@@ -1,0 +1,1 @@
+"""Result tables: long form on disk, pandas in memory."""

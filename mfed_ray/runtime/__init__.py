@@ -1,0 +1,1 @@
+"""Backends that run clients: in this process, or in Ray actors."""

@@ -1,0 +1,1 @@
+"""One file per task: decoder, loss, metric and target bound together."""
