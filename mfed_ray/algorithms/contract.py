@@ -1,0 +1,66 @@
+"""The four functions that make a federated algorithm, and what they work with."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
+from mfed_ray.training import Trainer
+
+Probe = Callable[[Params, int], NDArray[np.float32]]
+"""``probe(encoder, images)``: features [rows, channels] of a fixed batch of ``images`` images, on the server."""
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What aggregation found out: the correlation of each ordered pair of task groups, and which of them were fused."""
+
+    correlations: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    fused: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a client's training gives: parameters to send, state to keep, training metrics."""
+
+    params: Params
+    state: State
+    metrics: Mapping[str, Mapping[str, float]]
+
+
+class Algorithm(BaseModel, ABC):
+    """A federated algorithm: hyper-parameters as fields (unknown keys forbidden), and four pure functions.
+
+    ``fit`` runs where the client runs, the others where the server runs. No algorithm inherits from another.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @abstractmethod
+    def init(self, clients: Sequence[ClientSpec], initial: Params) -> State:
+        """The server's state before the first round. ``initial`` has the encoder and every task's decoder."""
+
+    @abstractmethod
+    def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
+        """What the client loads and stays near; the same trees, not copies, for all clients that share them."""
+
+    @abstractmethod
+    def fit(self, trainer: Trainer, instruction: Instruction, state: State) -> Fit:
+        """Train one client: a pure function of the instruction, the client's state and the derived seeds."""
+
+    @abstractmethod
+    def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
+        """The server's next state from the clients' updates, which come in the order of the clients."""
+
+
+def by_group(items: Iterable[Any]) -> dict[str, list[Any]]:
+    """Clients or updates by their task group, groups and members in the order given."""
+    groups: dict[str, list[Any]] = {}
+    for item in items:
+        groups.setdefault(item.group, []).append(item)
+    return groups

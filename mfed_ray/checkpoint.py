@@ -1,0 +1,81 @@
+"""Checkpoints: safetensors and JSON, complete or not there at all, never pickle."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from mfed_ray.errors import RunFolderError
+from mfed_ray.messages import Params, State
+
+_PREFIX = "round_"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that the next round depends on."""
+
+    round: int
+    server: State
+    clients: Mapping[str, State]
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write ``folder/round_NNNN`` and drop older rounds. A crash at any moment leaves the last complete one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"{_PREFIX}{checkpoint.round:06d}"
+    temporary = folder / f".{final.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    states = {"server": checkpoint.server, **{f"client_{i}": s for i, s in enumerate(checkpoint.clients.values())}}
+    for name, state in states.items():
+        _write(temporary / name, state)
+    index = {"round": checkpoint.round, "clients": list(checkpoint.clients)}
+    (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(temporary, final)
+    for old in folder.glob(f"{_PREFIX}*"):
+        if old != final:
+            shutil.rmtree(old)
+
+
+def load_latest(folder: Path) -> Checkpoint | None:
+    """The last complete checkpoint, or None. Raises RunFolderError where its files cannot be read."""
+    rounds = sorted(folder.glob(f"{_PREFIX}*"))
+    if not rounds:
+        return None
+    latest = rounds[-1]
+    try:
+        index = json.loads((latest / "index.json").read_text(encoding="utf-8"))
+        clients = {name: _read(latest / f"client_{i}") for i, name in enumerate(index["clients"])}
+        return Checkpoint(index["round"], _read(latest / "server"), clients)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise RunFolderError(f"{latest}: the checkpoint cannot be read ({error}); remove it to start over") from error
+
+
+def _write(stem: Path, state: State) -> None:
+    """One safetensors file; a tree that several names share is stored once and found again by its identity."""
+    stored: dict[int, str] = {}
+    tensors: dict[str, np.ndarray] = {}
+    trees: dict[str, str] = {}
+    for name, tree in state.params.items():
+        trees[name] = stored.setdefault(id(tree), str(len(stored)))
+        tensors.update({f"{trees[name]}/{key}": np.ascontiguousarray(value) for key, value in tree.items()})
+    save_file(tensors, stem.with_suffix(".safetensors"))
+    stem.with_suffix(".json").write_text(json.dumps({"trees": trees, "values": state.values}), encoding="utf-8")
+
+
+def _read(stem: Path) -> State:
+    content = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+    trees: dict[str, dict[str, np.ndarray]] = {number: {} for number in content["trees"].values()}
+    for key, value in load_file(stem.with_suffix(".safetensors")).items():
+        number, name = key.split("/", 1)
+        trees[number][name] = value
+    params: dict[str, Params] = {name: trees[number] for name, number in content["trees"].items()}
+    return State(params, content["values"])

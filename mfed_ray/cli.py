@@ -1,0 +1,114 @@
+"""The command ``mfed``: arguments only."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mfed_ray.errors import ConfigError, MfedError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="M-Fed: multi-task federated learning with an encoder-decoder structure, simulated on Ray.",
+)
+data = typer.Typer(no_args_is_help=True, help="Make data sets.")
+app.add_typer(data, name="data")
+
+Experiment = Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment's file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, values in YAML: rounds=3 algorithm='{name: fedavg}'"),
+]
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    _Settings.debug = debug
+
+
+class _Settings:
+    debug = False
+
+
+@app.command()
+def run(
+    experiment: Experiment,
+    overrides: Overrides = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder [default: runs/NAME/ALGORITHM-seedSEED]. A second run resumes."),
+    ] = None,
+) -> None:
+    """Run an experiment, or go on with it where its folder left off."""
+    from mfed_ray.driver import run as run_experiment
+    from mfed_ray.experiment import load_experiment
+    from mfed_ray.progress import show
+
+    checked = load_experiment(experiment, overrides or [])
+    folder = out or Path("runs") / checked.name / f"{checked.algorithm_name}-seed{checked.seed}"
+    show(run_experiment(checked, folder), checked, folder)
+
+
+@app.command()
+def results(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Run folders, or folders of them.")],
+    form: Annotated[str, typer.Option("--format", help="table, csv, markdown, latex or json")] = "table",
+    stage: Annotated[str, typer.Option(help="after_aggregation or before_aggregation")] = "after_aggregation",
+) -> None:
+    """Headline metrics per task, mean and spread over seeds, with Delta_m against local training."""
+    from mfed_ray.results import FORMATS, load_results, render, summarise
+
+    if form not in FORMATS:
+        raise ConfigError(f"--format: {form!r} is not one of {', '.join(FORMATS)}")
+    typer.echo(render(summarise(load_results(paths), stage), form))
+
+
+@data.command()
+def generate(
+    root: Annotated[Path, typer.Argument(help="A new folder.")],
+    images: Annotated[int, typer.Option(help="Number of images, both splits together.")] = 500,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 96,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+) -> None:
+    """Draw scenes with all five PASCAL-Context targets, in the PASCAL_MT layout."""
+    from mfed_ray.data.generated import generate_pascal_context
+
+    generate_pascal_context(root, images, size, seed)
+    typer.echo(f"{images} images of {size} px in {root}")
+
+
+@app.command()
+def doctor(
+    experiment: Annotated[Path | None, typer.Argument(metavar="[EXPERIMENT.yaml]")] = None, overrides: Overrides = None
+) -> None:
+    """Say what Ray, torch and this machine offer, and where an experiment's clients would go."""
+    from mfed_ray.doctor import report
+    from mfed_ray.experiment import load_experiment
+
+    for line in report(load_experiment(experiment, overrides or []) if experiment else None):
+        typer.echo(line)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run ``mfed``. Exits with 0 when done, 1 when the run failed, 2 when the input is wrong, 130 when interrupted."""
+    sys.exit(_exit_code(lambda: app(arguments, standalone_mode=True)))
+
+
+def _exit_code(command: Callable[[], Any]) -> int:
+    try:
+        command()
+    except MfedError as error:
+        if _Settings.debug:
+            raise
+        typer.echo(f"mfed: {error}", err=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        typer.echo("mfed: interrupted; the same command goes on from the last finished round", err=True)
+        return 130
+    return 0

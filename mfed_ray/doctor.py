@@ -1,0 +1,36 @@
+"""What this machine or cluster offers, and where an experiment's clients would go."""
+
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import psutil
+import ray
+import torch
+
+from mfed_ray.driver import connect
+from mfed_ray.experiment import Experiment
+from mfed_ray.runtime.ray_backend import preflight
+
+
+def report(experiment: Experiment | None) -> Iterator[str]:
+    """Lines to read. Raises PlacementError where the experiment's clients fit nowhere."""
+    packages = ("mfed-ray", "ray", "torch", "torchvision", "numba", "pandas")
+    yield "versions: " + ", ".join(f"{name} {version(name)}" for name in packages)
+    memory = psutil.virtual_memory()
+    yield f"this machine: {psutil.cpu_count()} CPUs, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    yield f"GPUs that torch sees here: {', '.join(gpus) or 'none'}"
+    if experiment is None or experiment.runtime.backend == "ray":
+        connect(experiment.runtime.address if experiment else None)
+        for node in ray.nodes():
+            cpu, gpu = (node["Resources"].get(kind, 0) for kind in ("CPU", "GPU"))
+            yield f"Ray node {node['NodeManagerHostname']}: {cpu:g} CPU, {gpu:g} GPU"
+    if experiment is None:
+        return
+    clients = sum(group.count for group in experiment.clients)
+    runtime = experiment.runtime
+    if runtime.backend == "serial":
+        yield f"placement: {clients} clients one after the other in one process (runtime.backend: serial)"
+    else:
+        where = preflight(clients, runtime.cpus_per_client, runtime.gpus_per_client, runtime.max_actors)
+        yield f"placement: {where}"

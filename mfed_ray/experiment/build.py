@@ -1,0 +1,200 @@
+"""From a checked configuration to the parts that run: datasets, shards, models, trainers, the simulation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from mfed_ray.data.generated import generate_pascal_context
+from mfed_ray.data.pascal_context import PascalContext
+from mfed_ray.data.sample import Dataset
+from mfed_ray.data.transforms import to_tensor
+from mfed_ray.errors import DataError
+from mfed_ray.experiment.schema import Clients, Data, Experiment, GeneratedData
+from mfed_ray.messages import ClientSpec, Params
+from mfed_ray.models.encoders import make_encoder
+from mfed_ray.models.multitask import MultiTaskModel, build_model
+from mfed_ray.models.normalisation import private_names
+from mfed_ray.seeds import generator
+from mfed_ray.simulation import Simulation
+from mfed_ray.tasks import get_task
+from mfed_ray.training import LoadedModel, LocalTraining, Trainer, float_values
+
+TRAIN, HELD_OUT = "train", "val"
+
+
+def open_dataset(data: Data) -> Dataset:
+    """The dataset, generated first where it is to be and is not there yet. Raises DataError."""
+    if isinstance(data, GeneratedData):
+        generate_pascal_context(data.root, data.images, data.size, data.seed, data.val_fraction)
+    return PascalContext(data.root)
+
+
+def make_clients(experiment: Experiment) -> list[ClientSpec]:
+    """Every client with its shard. Raises DataError for an empty shard, or a task that the data lacks."""
+    datasets = {name: open_dataset(data) for name, data in experiment.data.items()}
+    groups = [(clients, index) for clients in experiment.clients for index in range(clients.count)]
+    names = _names([clients for clients, _ in groups])
+    shards = _shards(experiment, datasets, [clients for clients, _ in groups])
+    held_out = {clients: _held_out(experiment, datasets, clients) for clients in experiment.clients}
+    specs = []
+    for name, (clients, _), shard in zip(names, groups, shards, strict=True):
+        usable = tuple(i for i in shard if _usable(datasets[clients.data], i, clients.tasks))
+        if not usable:
+            raise DataError(
+                f"client {name}: its shard of {len(shard)} images of data.{clients.data} has none with targets for "
+                f"{', '.join(clients.tasks)}; give it more images or fewer clients"
+            )
+        specs.append(ClientSpec(name, clients.tasks, clients.data, usable, held_out[clients]))
+    return specs
+
+
+def _names(clients: Sequence[Clients]) -> list[str]:
+    seen: dict[str, int] = {}
+    names = []
+    for one in clients:
+        group = "+".join(one.tasks)
+        seen[group] = seen.get(group, -1) + 1
+        names.append(f"{group}-{seen[group]}")
+    return names
+
+
+def _shards(experiment: Experiment, datasets: Mapping[str, Dataset], clients: Sequence[Clients]) -> list[list[str]]:
+    """One list of image ids per client."""
+    across_task = experiment.partition.across == "task"
+    pools: dict[tuple[str, ...], list[int]] = {}
+    for position, one in enumerate(clients):
+        pools.setdefault((one.data, *(one.tasks if across_task else ())), []).append(position)
+    shards: list[list[str]] = [[] for _ in clients]
+    for (data, *tasks), positions in pools.items():
+        dataset = datasets[data]
+        image_ids = list(dataset.image_ids(TRAIN))
+        labels = [dataset.dominant_class(i) for i in image_ids] if experiment.partition.scheme == "label" else None
+        rng = generator(experiment.seed, "partition", data, *tasks)
+        dealt = experiment.partition.build().shards(image_ids, len(positions), rng, labels)
+        for position, shard in zip(positions, dealt, strict=True):
+            shards[position] = shard
+    return shards
+
+
+def _held_out(experiment: Experiment, datasets: Mapping[str, Dataset], clients: Clients) -> tuple[str, ...]:
+    dataset = datasets[clients.data]
+    ids = [i for i in dataset.image_ids(HELD_OUT) if _usable(dataset, i, clients.tasks)]
+    if not ids:
+        raise DataError(f"data.{clients.data}: its {HELD_OUT} split has no image for {', '.join(clients.tasks)}")
+    return tuple(ids[: experiment.evaluation.max_images])
+
+
+def _usable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
+    return all(dataset.usable(image_id, task) for task in tasks)
+
+
+def make_model(experiment: Experiment, tasks: Sequence[str]) -> MultiTaskModel:
+    """A model with freshly initialised decoders for ``tasks``, on the CPU."""
+    m = experiment.model
+    decoders = {
+        task: partial(
+            get_task(task).make_decoder, style=m.decoder, width=m.decoder_width, normalisation=m.normalisation
+        )
+        for task in tasks
+    }
+    encoder = partial(make_encoder, m.encoder, m.output_stride, m.weights, m.normalisation)
+    return build_model(encoder, decoders, experiment.seed)
+
+
+def make_local_training(experiment: Experiment) -> LocalTraining:
+    """The clients' training settings."""
+    return LocalTraining(**dict(experiment.local), rounds=experiment.rounds)
+
+
+@dataclass
+class TrainerFactory:
+    """Builds clients' trainers; one per process. Clients with the same tasks take turns with one model."""
+
+    experiment: Experiment
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    models: dict[tuple[str, ...], LoadedModel] = field(default_factory=dict)
+
+    def __call__(self, client: ClientSpec) -> Trainer:
+        """The client's trainer. It shares its model with others: ``start`` it before each use."""
+        experiment, device = self.experiment, self._device()
+        if client.dataset not in self.datasets:
+            self.datasets[client.dataset] = open_dataset(experiment.data[client.dataset])
+        if client.tasks not in self.models:
+            module = make_model(experiment, client.tasks).to(device)
+            private = private_names(module, experiment.model.normalisation)
+            self.models[client.tasks] = LoadedModel(module, float_values(module), private)
+        return Trainer(
+            client,
+            self.models[client.tasks],
+            self.datasets[client.dataset],
+            [get_task(task) for task in client.tasks],
+            experiment.augmentation.build(),
+            make_local_training(experiment),
+            experiment.seed,
+            device,
+            experiment.evaluation.batch_size,
+        )
+
+    def _device(self) -> torch.device:
+        chosen = self.experiment.runtime.device
+        if chosen == "auto":
+            chosen = "cuda" if self.experiment.runtime.gpus_per_client and torch.cuda.is_available() else "cpu"
+        return torch.device(chosen)
+
+
+@dataclass
+class EncoderProbe:
+    """Features of a fixed batch of training images, for correlations measured on the server's CPU.
+
+    Each image gives the 4 x 4 cells of its average-pooled deepest feature map as rows. Images are taken from the
+    datasets in turn, resized to the crop size.
+    """
+
+    experiment: Experiment
+    _model: MultiTaskModel | None = None
+    _images: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    @torch.inference_mode()
+    def __call__(self, encoder: Params, images: int) -> NDArray[np.float32]:
+        """Features, float32 [images * 16, channels], of the encoder with these parameters."""
+        if self._model is None:
+            self._model = make_model(self.experiment, ())
+        if images not in self._images:
+            self._images[images] = self._read(images)
+        self._model.load_state_dict({name: torch.tensor(value) for name, value in encoder.items()}, strict=False)
+        deepest = self._model.eval().encoder(self._images[images])["c5"]
+        rows: NDArray[np.float32] = F.adaptive_avg_pool2d(deepest, 4).flatten(2).transpose(1, 2).flatten(0, 1).numpy()
+        return rows
+
+    def _read(self, images: int) -> torch.Tensor:
+        datasets = [open_dataset(data) for data in self.experiment.data.values()]
+        batch = []
+        for index in range(images):
+            dataset = datasets[index % len(datasets)]
+            ids = dataset.image_ids(TRAIN)
+            image = to_tensor(dataset.read(ids[(index // len(datasets)) % len(ids)], ()).image)
+            size = self.experiment.augmentation.crop_size
+            batch.append(F.interpolate(image[None], (size, size), mode="bilinear", align_corners=False)[0])
+        return torch.stack(batch)
+
+
+def make_simulation(experiment: Experiment, clients: Sequence[ClientSpec]) -> Simulation:
+    """The federation, with its common initial parameters."""
+    tasks = sorted({task for client in clients for task in client.tasks})
+    model = make_model(experiment, tasks)
+    private = private_names(model, experiment.model.normalisation)
+    initial = {name: value for name, value in float_values(model).items() if name not in private}
+    return Simulation(
+        experiment.algorithm,
+        clients,
+        initial,
+        EncoderProbe(experiment),
+        experiment.rounds,
+        frozenset(experiment.evaluation.stages),
+        experiment.evaluation.every,
+    )

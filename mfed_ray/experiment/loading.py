@@ -1,0 +1,85 @@
+"""YAML files, their one-level ``base``, and ``key=value`` overrides: from text to one plain tree."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mfed_ray.errors import ConfigError
+
+Tree = dict[str, Any]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's floats: PyYAML takes ``1e-4`` for a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)$"),
+    list("-+.0123456789"),
+)
+
+
+def load_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
+    """The file over its ``base`` file (beside it), with the overrides on top.
+
+    Mappings merge key by key; lists and scalars replace. A mapping with another ``name`` or ``format`` (an algorithm,
+    a dataset) replaces whole, because the keys of one do not belong to another. Raises ConfigError.
+    """
+    tree = _read(path)
+    base = tree.pop("base", None)
+    if base is not None:
+        base_tree = _read(path.parent / str(base))
+        if "base" in base_tree:
+            raise ConfigError(f"{path.parent / str(base)}: base: a base file cannot have a base of its own")
+        tree = merge(base_tree, tree)
+    for override in overrides:
+        tree = merge(tree, _override_tree(override))
+    return tree
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """``over`` on top of ``under``."""
+    merged = dict(under)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and _same_kind(old, value):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return all(new.get(key, old.get(key)) == old.get(key) for key in ("name", "format"))
+
+
+def _override_tree(override: str) -> Tree:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"override {override!r}: expected KEY=VALUE, with dots between nested keys")
+    tree: Any = _parse(text, f"override {override!r}")
+    for part in reversed(key.split(".")):
+        tree = {part: tree}
+    return dict(tree)
+
+
+def _read(path: Path) -> Tree:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); expected a YAML file") from error
+    tree = _parse(text, str(path))
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping at the top, found {type(tree).__name__}")
+    return tree
+
+
+def _parse(text: str, place: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - derived from SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from error

@@ -1,0 +1,270 @@
+"""The configuration of an experiment: every key, its type, its default and what is allowed."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+
+from mfed_ray.algorithms import ALGORITHMS
+from mfed_ray.algorithms.contract import Algorithm
+from mfed_ray.data.partition import Partition
+from mfed_ray.data.transforms import Augmentation
+from mfed_ray.errors import ConfigError
+from mfed_ray.simulation import Stage
+from mfed_ray.tasks import get_task
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, unknown keys forbidden."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PascalContextData(Section):
+    """A folder in the PASCAL_MT layout."""
+
+    format: Literal["pascal_context"]
+    root: str
+
+
+class GeneratedData(Section):
+    """Procedural scenes in the same layout, written to ``root`` on first use."""
+
+    format: Literal["generated"]
+    root: str
+    images: int = Field(500, ge=4)
+    size: int = Field(96, ge=32, le=1024)
+    seed: int = 0
+    val_fraction: float = Field(0.25, gt=0, lt=1)
+
+
+Data = Annotated[PascalContextData | GeneratedData, Field(discriminator="format")]
+
+
+class Clients(Section):
+    """``count`` clients with the same tasks on shards of the same data."""
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    data: str
+    count: int = Field(1, ge=1)
+
+    @field_validator("tasks")
+    @classmethod
+    def _known(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
+        for task in tasks:
+            get_task(task)
+        if len(set(tasks)) < len(tasks):
+            raise ValueError(f"a task stands twice in {list(tasks)}")
+        return tuple(sorted(tasks))
+
+
+class PartitionSettings(Section):
+    """How a dataset's training images are dealt to clients; see ``mfed_ray.data.partition``."""
+
+    scheme: Literal["iid", "quantity", "label"] = "iid"
+    alpha: float = 0.5
+    """Dirichlet concentration of ``quantity`` and ``label``: smaller is more skewed."""
+    minimum: int = 1
+    """Fewest images of a shard."""
+    across: Literal["dataset", "task"] = "dataset"
+    """Disjoint among all clients of a dataset, or among those of one task group only (tasks then share images)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "PartitionSettings":
+        self.build()
+        return self
+
+    def build(self) -> Partition:
+        """The partition that deals the images."""
+        return Partition(self.scheme, self.alpha, self.minimum)
+
+
+class Model(Section):
+    """Encoder, decoders, and the one normalisation policy."""
+
+    encoder: str = "resnet50"
+    output_stride: Literal[8, 16, 32] = 16
+    weights: str | None = None
+    """None, ``torchvision``, or a .safetensors or .pth file."""
+    normalisation: Literal["average", "local", "frozen", "group"] = "average"
+    decoder: Literal["aspp", "light"] = "aspp"
+    decoder_width: int = Field(256, ge=1)
+
+
+class AugmentationSettings(Section):
+    """Training augmentation; crops are square. See ``mfed_ray.data.transforms``."""
+
+    crop_size: int = 512
+    scale: tuple[float, float] = (0.5, 2.0)
+    flip: float = 0.5
+    colour: float = 0.2
+
+    @model_validator(mode="after")
+    def _check(self) -> "AugmentationSettings":
+        self.build()
+        return self
+
+    def build(self) -> Augmentation:
+        """The augmentation."""
+        return Augmentation(self.crop_size, self.scale, self.flip, self.colour)
+
+
+class LocalSettings(Section):
+    """A client's training in one round."""
+
+    epochs: int = Field(1, ge=1)
+    max_steps: int | None = Field(None, ge=1)
+    batch_size: int = Field(8, ge=1)
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: float = Field(1e-4, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """SGD's momentum, AdamW's beta1."""
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["constant", "polynomial", "cosine"] = "constant"
+    optimizer_state: Literal["reset", "keep"] = "reset"
+    gradient_clip: float | None = Field(None, gt=0)
+    loss_weights: dict[str, float] = Field(default_factory=dict)
+    """By task; the literature's weights where absent."""
+    loading_workers: int = Field(0, ge=0)
+
+    @field_validator("loss_weights")
+    @classmethod
+    def _known(cls, weights: dict[str, float]) -> dict[str, float]:
+        for task in weights:
+            get_task(task)
+        return weights
+
+
+class Evaluation(Section):
+    """When clients are evaluated on the ``val`` split of their data."""
+
+    every: int = Field(1, ge=1)
+    stages: tuple[Stage, ...] = Field(("after_aggregation",), min_length=1)
+    max_images: int | None = Field(None, ge=1)
+    """Only the first so many held-out images of each task."""
+    batch_size: int = Field(8, ge=1)
+
+
+class Runtime(Section):
+    """Where clients run. Only ``threads_per_client`` and ``device`` can change a bit of the results."""
+
+    backend: Literal["ray", "serial"] = "ray"
+    address: str | None = None
+    """A running Ray cluster (``auto``, host:port); None starts one on this machine."""
+    cpus_per_client: float = Field(1, gt=0)
+    gpus_per_client: float = Field(0, ge=0)
+    """A share 1/k of one GPU, or a whole number."""
+    max_actors: int | None = Field(None, ge=1)
+    max_retries: int = Field(3, ge=0)
+    threads_per_client: int = Field(1, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @field_validator("gpus_per_client")
+    @classmethod
+    def _packs(cls, gpus: float) -> float:
+        inverse = 1 / gpus if gpus else 1
+        if (gpus > 1 and gpus != int(gpus)) or (gpus < 1 and abs(inverse - round(inverse)) > 1e-3 * inverse):
+            raise ValueError(f"{gpus:g} of a GPU does not pack; expected 0, 1/k (0.5, 0.25, ...) or a whole number")
+        return gpus
+
+
+class Experiment(Section):
+    """One run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    seed: int = Field(0, ge=0)
+    rounds: int = Field(ge=1)
+    algorithm: SerializeAsAny[Algorithm]
+    data: dict[str, Data] = Field(min_length=1)
+    clients: tuple[Clients, ...] = Field(min_length=1)
+    partition: PartitionSettings = PartitionSettings()
+    model: Model = Model()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    local: LocalSettings = LocalSettings()
+    evaluation: Evaluation = Evaluation()
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _known_data(self) -> "Experiment":
+        for index, clients in enumerate(self.clients):
+            if clients.data not in self.data:
+                raise ConfigError(
+                    f"clients.{index}.data: {clients.data!r} is not one of data's {', '.join(self.data)}"
+                    + _nearest(clients.data, list(self.data))
+                )
+        return self
+
+    @property
+    def algorithm_name(self) -> str:
+        """The registry's name of the algorithm."""
+        return next(name for name, kind in ALGORITHMS.items() if isinstance(self.algorithm, kind))
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with its value, defaults included, as plain YAML and JSON types."""
+        tree = self.model_dump(mode="json")
+        return {**tree, "algorithm": {"name": self.algorithm_name, **tree["algorithm"]}}
+
+
+def parse_experiment(tree: Mapping[str, Any]) -> Experiment:
+    """Check a plain tree. Raises ConfigError that names every wrong key, its value, and what is allowed."""
+    rest = {key: value for key, value in tree.items() if key != "algorithm"}
+    algorithm = _parse_algorithm(tree.get("algorithm"))
+    try:
+        return Experiment.model_validate({**rest, "algorithm": algorithm})
+    except ValidationError as error:
+        raise ConfigError(_sentences(error, Experiment, ())) from error
+
+
+def _parse_algorithm(tree: Any) -> Algorithm:
+    if not isinstance(tree, Mapping) or "name" not in tree:
+        raise ConfigError(f"algorithm: expected a mapping with a name ({', '.join(ALGORITHMS)}), found {tree!r}")
+    name = str(tree["name"])
+    if name not in ALGORITHMS:
+        raise ConfigError(
+            f"algorithm.name: {name!r} is not one of {', '.join(ALGORITHMS)}" + _nearest(name, list(ALGORITHMS))
+        )
+    kind = ALGORITHMS[name]
+    try:
+        return kind.model_validate({key: value for key, value in tree.items() if key != "name"})
+    except ValidationError as error:
+        raise ConfigError(_sentences(error, kind, ("algorithm",))) from error
+
+
+def _sentences(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...]) -> str:
+    return "; ".join(_sentence(dict(one), model, prefix) for one in error.errors())
+
+
+def _sentence(one: dict[str, Any], model: type[BaseModel], prefix: tuple[str, ...]) -> str:
+    place = [part for part in one["loc"] if part not in ("pascal_context", "generated")]
+    key = ".".join(str(part) for part in (*prefix, *place))
+    if one["type"] == "extra_forbidden":
+        allowed = _allowed(model, one["loc"][:-1])
+        return f"{key}: unknown key{_nearest(str(place[-1]), allowed)} (allowed: {', '.join(allowed)})"
+    if one["type"] == "missing":
+        return f"{key}: missing, and has no default"
+    message = str(one["msg"]).removeprefix("Value error, ")
+    found = "" if isinstance(one["input"], BaseModel) else f", found {one['input']!r}"
+    return f"{key}: {message[:1].lower()}{message[1:]}{found}" if key else message
+
+
+def _allowed(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+    """Field names of the section at ``loc``."""
+    sections: dict[str, type[BaseModel]] = {
+        "pascal_context": PascalContextData,
+        "generated": GeneratedData,
+        "clients": Clients,
+        "partition": PartitionSettings,
+        "model": Model,
+        "augmentation": AugmentationSettings,
+        "local": LocalSettings,
+        "evaluation": Evaluation,
+        "runtime": Runtime,
+    }
+    named = [sections[part] for part in loc if part in sections]
+    return list((named[-1] if named else model).model_fields)
+
+
+def _nearest(name: str, allowed: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,74 @@
+"""Pure functions on parameters (``messages.Params``): split, mean, compare."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfed_ray.messages import Params
+
+ENCODER = "encoder."
+_STATISTICS = (".running_mean", ".running_var")
+
+
+def encoder_of(params: Params) -> dict[str, NDArray[np.float32]]:
+    """The encoder's parameters."""
+    return {name: value for name, value in params.items() if name.startswith(ENCODER)}
+
+
+def decoders_of(params: Params) -> dict[str, NDArray[np.float32]]:
+    """Every decoder's parameters."""
+    return {name: value for name, value in params.items() if not name.startswith(ENCODER)}
+
+
+def of_tasks(params: Params, tasks: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+    """The encoder's parameters and those of the decoders of ``tasks``."""
+    prefixes = (ENCODER, *(f"decoders.{task}." for task in tasks))
+    return {name: value for name, value in params.items() if name.startswith(prefixes)}
+
+
+def nbytes(trees: Iterable[Params]) -> int:
+    """Bytes of all distinct trees; a tree that stands twice is counted once."""
+    distinct = {id(tree): tree for tree in trees}
+    return sum(value.nbytes for tree in distinct.values() for value in tree.values())
+
+
+def weighted_mean(trees: Sequence[Params], weights: Sequence[float]) -> dict[str, NDArray[np.float32]]:
+    """sum_k w_k x_k / sum_k w_k, folded in the order given, accumulated in float64.
+
+    One tree comes back bit for bit, whatever its weight: its factor is exactly 1.
+    """
+    total = float(sum(weights))
+    factors = [weight / total for weight in weights]
+    return {name: _fold([tree[name] for tree in trees], factors) for name in trees[0]}
+
+
+def _fold(values: Sequence[NDArray[np.float32]], factors: Sequence[float]) -> NDArray[np.float32]:
+    total = np.multiply(values[0], factors[0], dtype=np.float64)
+    for value, factor in zip(values[1:], factors[1:], strict=True):
+        total += np.multiply(value, factor, dtype=np.float64)
+    return total.astype(np.float32)
+
+
+def difference(new: Params, old: Params) -> dict[str, NDArray[np.float32]]:
+    """new - old, by name of ``new``."""
+    return {name: value - old[name] for name, value in new.items()}
+
+
+def cosine(a: Params, b: Params) -> float:
+    """Cosine of the angle between two trees of learned parameters; 0 where one of them is zero.
+
+    Running statistics of BatchNorm are left out: they are not learned by gradient, and the variances' magnitudes would
+    drown everything else.
+    """
+    dot, norm_a, norm_b = 0.0, 0.0, 0.0
+    for name in a:
+        if not name.endswith(_STATISTICS):
+            x, y = a[name].astype(np.float64), b[name].astype(np.float64)
+            # sums of products, not a BLAS dot: its bits depend on the number of threads
+            dot += float((x * y).sum())
+            norm_a += float((x * x).sum())
+            norm_b += float((y * y).sum())
+    if norm_a == 0.0 or norm_b == 0.0:
+        return 0.0
+    return float(np.clip(dot / np.sqrt(norm_a * norm_b), -1.0, 1.0))

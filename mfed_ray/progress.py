@@ -1,0 +1,92 @@
+"""A run's progress: a live table on a terminal, plain lines elsewhere."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mfed_ray.driver import Event
+from mfed_ray.experiment import Experiment
+from mfed_ray.simulation import Progress, RoundReport
+from mfed_ray.tasks import TASKS
+
+Headlines = Mapping[str, float]
+
+
+def show(events: Iterator[Event], experiment: Experiment, folder: Path) -> None:
+    """Follow a run to its end."""
+    console = Console()
+    title = f"{experiment.name}: {experiment.algorithm_name}, seed {experiment.seed}, in {folder}"
+    board = _Board(experiment, title)
+    if console.is_terminal:
+        with Live(board.render(), console=console, refresh_per_second=4) as live:
+            for event in events:
+                board.take(event)
+                live.update(board.render())
+    else:
+        console.print(title, highlight=False, soft_wrap=True)
+        for event in events:
+            board.take(event)
+            if isinstance(event, RoundReport):
+                console.print(board.line(), highlight=False, soft_wrap=True)
+    if not board.history:
+        console.print(f"already finished: {experiment.rounds} rounds in {folder}", highlight=False, soft_wrap=True)
+
+
+def headlines(report: RoundReport) -> Headlines:
+    """Each task's headline metric, the mean over its clients: after aggregation, else before."""
+    found: dict[str, list[float]] = {}
+    for client in report.evaluated or report.fitted:
+        for task, metrics in client.held_out.items():
+            found.setdefault(task, []).append(metrics[TASKS[task].headline.metric])
+    return {task: sum(values) / len(values) for task, values in found.items()}
+
+
+class _Board:
+    def __init__(self, experiment: Experiment, title: str) -> None:
+        self._rounds, self._title = experiment.rounds, title
+        self._started = time.monotonic()
+        self._status = "starting"
+        self._last = 0
+        self.history: list[tuple[int, Headlines]] = []
+
+    def take(self, event: Event) -> None:
+        """Note an event."""
+        if isinstance(event, Progress):
+            self._status = f"round {event.round}/{self._rounds}: {event.phase} {event.done}/{event.total} clients"
+            return
+        self._last = event.round
+        self.history.append((event.round, headlines(event)))
+        self._status = f"round {event.round}/{self._rounds} done{self._remaining()}"
+
+    def _remaining(self) -> str:
+        finished = self._last - self.history[0][0]
+        if finished < 1 or self._last == self._rounds:
+            return ""
+        seconds = (time.monotonic() - self._started) / (finished + 1) * (self._rounds - self._last)
+        return f", about {math.ceil(seconds)} s to go"
+
+    def line(self) -> str:
+        """The last round as one line."""
+        number, values = self.history[-1]
+        cells = "  ".join(f"{task} {TASKS[task].headline.metric} {value:.4f}" for task, value in values.items())
+        return f"round {number}/{self._rounds}  {cells}  [{time.monotonic() - self._started:.0f} s]"
+
+    def render(self) -> Group:
+        """Every task's headline metric at the first round shown, now, and at its best."""
+        table = Table(title=self._title, title_justify="left")
+        for column in ("task", "metric", "first", "now", "best"):
+            table.add_column(column, justify="left" if column in ("task", "metric") else "right")
+        seen = [values for _, values in self.history if values]
+        for task in seen[-1] if seen else ():
+            headline = TASKS[task].headline
+            values = [one[task] for one in seen]
+            best = (max if headline.higher_is_better else min)(values)
+            arrow = "" if headline.higher_is_better else " (lower is better)"
+            table.add_row(task, headline.metric + arrow, *(f"{value:.4f}" for value in (values[0], values[-1], best)))
+        return Group(table, Text(self._status))

@@ -1,0 +1,53 @@
+"""How many client actors fit where, before any is asked for: Ray itself would wait for ever."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mfed_ray.errors import PlacementError
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Client actors per node, for ``clients`` clients."""
+
+    actors_by_node: Mapping[str, int]
+    clients: int
+
+    @property
+    def actors(self) -> int:
+        """Number of client actors in all."""
+        return sum(self.actors_by_node.values())
+
+    def __str__(self) -> str:
+        nodes = ", ".join(f"{count} on {node}" for node, count in self.actors_by_node.items() if count)
+        return f"{self.clients} clients on {self.actors} actors ({nodes})"
+
+
+def place(
+    nodes: Sequence[Mapping[str, float | str]], clients: int, cpus: float, gpus: float, max_actors: int | None = None
+) -> Placement:
+    """One actor per client where they fit; where not, as many actors as fit, each serving several clients.
+
+    Each of ``nodes`` has ``name``, ``CPU`` and ``GPU``, its total resources. A fraction of a GPU lies on one GPU: k
+    actors of 1/k share it. Raises PlacementError if no node fits a single client.
+    """
+    slots = {str(node["name"]): _slots(float(node["CPU"]), float(node["GPU"]), cpus, gpus) for node in nodes}
+    if not any(slots.values()):
+        offered = "; ".join(f"{node['name']}: {node['CPU']:g} CPU, {node['GPU']:g} GPU" for node in nodes) or "no nodes"
+        raise PlacementError(
+            f"runtime.cpus_per_client: {cpus:g}, runtime.gpus_per_client: {gpus:g}: no node has room for a single "
+            f"client ({offered}); ask for less, or start nodes that have it"
+        )
+    wanted = min(clients, max_actors or clients)
+    chosen = dict.fromkeys(slots, 0)
+    for node, free in slots.items():
+        chosen[node] = min(free, wanted - sum(chosen.values()))
+    return Placement(chosen, clients)
+
+
+def _slots(node_cpus: float, node_gpus: float, cpus: float, gpus: float) -> int:
+    by_cpu = int(node_cpus / cpus + 1e-9)
+    if gpus == 0:
+        return by_cpu
+    by_gpu = int(node_gpus / gpus + 1e-9) if gpus >= 1 else int(node_gpus) * int(1 / gpus + 1e-9)
+    return min(by_cpu, by_gpu)
