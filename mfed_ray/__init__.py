@@ -10,7 +10,7 @@ _EXPORTS = {
     "summarise": "mfed_ray.results",
 }
 
-__all__ = ["load_experiment", "load_results", "run", "summarise"]  # noqa: F822 - loaded on first use, below
+__all__ = ["load_experiment", "load_results", "run", "summarise"]
 
 
 def __getattr__(name: str) -> Any:

@@ -60,22 +60,28 @@ def load_latest(folder: Path) -> Checkpoint | None:
 
 
 def _write(stem: Path, state: State) -> None:
-    """One safetensors file; a tree that several names share is stored once and found again by its identity."""
-    stored: dict[int, str] = {}
-    tensors: dict[str, np.ndarray] = {}
-    trees: dict[str, str] = {}
-    for name, tree in state.params.items():
-        trees[name] = stored.setdefault(id(tree), str(len(stored)))
-        tensors.update({f"{trees[name]}/{key}": np.ascontiguousarray(value) for key, value in tree.items()})
+    """One safetensors file; a tree that several names share is stored once and found again by its identity.
+
+    The names' order is kept beside it, because sums over a tree depend on it and safetensors sorts.
+    """
+    distinct = {id(tree): tree for tree in state.params.values()}
+    numbers = {key: number for number, key in enumerate(distinct)}
+    tensors = {
+        f"{numbers[key]}/{n}": np.asarray(v, order="C") for key, tree in distinct.items() for n, v in tree.items()
+    }
     save_file(tensors, stem.with_suffix(".safetensors"))
-    stem.with_suffix(".json").write_text(json.dumps({"trees": trees, "values": state.values}), encoding="utf-8")
+    content = {
+        "trees": {name: numbers[id(tree)] for name, tree in state.params.items()},
+        "names": [list(tree) for tree in distinct.values()],
+        "values": state.values,
+    }
+    stem.with_suffix(".json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _read(stem: Path) -> State:
     content = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-    trees: dict[str, dict[str, np.ndarray]] = {number: {} for number in content["trees"].values()}
-    for key, value in load_file(stem.with_suffix(".safetensors")).items():
-        number, name = key.split("/", 1)
-        trees[number][name] = value
-    params: dict[str, Params] = {name: trees[number] for name, number in content["trees"].items()}
-    return State(params, content["values"])
+    tensors = load_file(stem.with_suffix(".safetensors"))
+    trees: list[Params] = [
+        {name: tensors[f"{number}/{name}"] for name in names} for number, names in enumerate(content["names"])
+    ]
+    return State({name: trees[number] for name, number in content["trees"].items()}, content["values"])

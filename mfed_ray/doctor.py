@@ -17,7 +17,8 @@ def report(experiment: Experiment | None) -> Iterator[str]:
     packages = ("mfed-ray", "ray", "torch", "torchvision", "numba", "pandas")
     yield "versions: " + ", ".join(f"{name} {version(name)}" for name in packages)
     memory = psutil.virtual_memory()
-    yield f"this machine: {psutil.cpu_count()} CPUs, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free"
+    free, total = memory.available / 2**30, memory.total / 2**30
+    yield f"this machine: {psutil.cpu_count()} CPUs, {free:.1f} of {total:.1f} GiB free"
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield f"GPUs that torch sees here: {', '.join(gpus) or 'none'}"
     if experiment is None or experiment.runtime.backend == "ray":

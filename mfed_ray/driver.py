@@ -128,12 +128,12 @@ def _simulate(experiment: Experiment, path: Path, make_backend: MakeBackend) -> 
 
 
 def identity(experiment: Experiment) -> RunIdentity:
-    """The run's names in the tables. Its id is a function of all that can change its results."""
-    config = {key: value for key, value in experiment.resolved().items() if key != "runtime"}
+    """The run's names in the tables. Its id is a function of all that can change its results, the seed last."""
+    config = {key: value for key, value in experiment.resolved().items() if key not in ("runtime", "seed")}
     config["threads"] = experiment.runtime.threads_per_client
     digest = hashlib.blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=4).hexdigest()
     name, algorithm, seed = experiment.name, experiment.algorithm_name, experiment.seed
-    return RunIdentity(f"{name}-{algorithm}-seed{seed}-{digest}", name, algorithm, seed)
+    return RunIdentity(f"{name}-{algorithm}-{digest}-seed{seed}", name, algorithm, seed)
 
 
 def environment() -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The one way in which this package compiles a function: numba, cached on disk, free of the interpreter lock."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ParamSpec, TypeVar, cast
 
 from numba import njit
@@ -12,6 +13,11 @@ R = TypeVar("R")
 def jit(function: Callable[P, R]) -> Callable[P, R]:
     """``function`` compiled on its first call; its annotations survive, which numba's own decorator loses.
 
-    The machine code is cached beside the source or, where that folder is read-only, in the user's cache folder.
+    The machine code is cached beside the source or, where that folder is read-only, in the user's cache folder;
+    where there is neither, every process compiles for itself.
     """
-    return cast("Callable[P, R]", njit(cache=True, nogil=True)(function))
+    compiled = njit(nogil=True)(function)
+    # What numba raises where it finds no folder for its cache, at import time.
+    with suppress(RuntimeError):
+        compiled.enable_caching()
+    return cast("Callable[P, R]", compiled)

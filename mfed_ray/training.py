@@ -98,7 +98,7 @@ class Trainer:
         return {name: value for name, value in values.items() if name not in self.model.private}
 
     def state(self, keep: Params | None = None) -> State:
-        """What the client keeps: private values that have moved, ``keep``, and the optimizer's state if so configured."""
+        """What the client keeps: private values that moved, ``keep``, the optimizer's state if configured."""
         initial = self.model.initial
         private = {
             name: value

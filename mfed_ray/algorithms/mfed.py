@@ -1,8 +1,8 @@
 """M-Fed: multi-task federated learning with an encoder-decoder structure.
 
 Zhou, Bao, Wang, Zhang, Zhang, Zhang: Multi-Task Federated Learning with Encoder-Decoder Structure: Enabling
-Collaborative Learning Across Different Tasks, 2025, arXiv 2504.09800. With client k of task group t, encoder E_k, decoder D_k, n_k
-examples, N_t = sum of n_k over the group:
+Collaborative Learning Across Different Tasks, 2025, arXiv 2504.09800. With client k of task group t, encoder E_k,
+decoder D_k, n_k examples, N_t = sum of n_k over the group:
 
     client      minimise  L(E_k, D_k) + lambda/2 ||D_k - D_t||^2 + mu/2 ||E_k - E_t||^2
     intra-task  Ebar_t = sum_k n_k/N_t E_k,   D_t = sum_k n_k/N_t D_k

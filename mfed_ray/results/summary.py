@@ -13,44 +13,53 @@ DELTA = "Delta_m [%]"
 
 
 def summarise(results: pd.DataFrame, stage: str = "after_aggregation") -> pd.DataFrame:
-    """One row per experiment and algorithm; per task the headline metric's mean over clients in the last round.
+    """One row per experiment and variant; per task the headline metric's mean over clients in the last round.
 
-    Columns: experiment, algorithm, seeds (how many), then per task ``<task> <metric>`` and last ``Delta_m [%]``, each
-    as two columns ``mean`` and ``sd`` over seeds (NaN for one seed). Delta_m compares each run with the ``local`` run of
-    the same experiment and seed at the same round: the mean over tasks of (-1)^l (M - M_local) / M_local, l = 1 where
-    lower is better; NaN where there is no such run. Raises RunFolderError where no run was evaluated at the stage.
+    A variant is an algorithm, with its config's digest where one experiment ran it with several configs. Columns:
+    experiment, variant, seeds (how many), per task ``<task> <metric>``, and ``Delta_m [%]``, each of these as ``mean``
+    and ``sd`` over seeds (NaN for one seed). Delta_m compares a run with the ``local`` run of the same experiment and
+    seed at the same round: the mean over tasks of (-1)^l (M - M_local) / M_local, l = 1 where lower is better. It is
+    NaN where there is no such run, or more than one. Raises RunFolderError where no run was evaluated at the stage.
     """
-    per_seed = _per_seed(results, stage)
-    local = per_seed[per_seed["algorithm"] == "local"].drop(columns="algorithm")
-    keys = ["experiment", "seed", "task"]
-    joined = per_seed.merge(local, on=keys, how="left", suffixes=("", "_local"))
-    sign = joined["task"].map(lambda task: 1.0 if TASKS[task].headline.higher_is_better else -1.0)
-    joined["gain"] = 100.0 * sign * (joined["value"] - joined["value_local"]) / joined["value_local"]
-    joined.loc[joined["round"] != joined["round_local"], "gain"] = np.nan
-    groups = ["experiment", "algorithm"]
+    per_seed = _with_gain(_per_seed(results, stage))
+    groups = ["experiment", "variant"]
     columns = {
-        f"{task} {TASKS[task].headline.metric}": joined[joined["task"] == task].groupby(groups)["value"]
+        f"{task} {TASKS[task].headline.metric}": per_seed[per_seed["task"] == task].groupby(groups)["value"]
         for task in TASKS
-        if (joined["task"] == task).any()
+        if (per_seed["task"] == task).any()
     }
     # a task without a baseline makes the whole Delta_m NaN: a mean over fewer tasks would be another quantity
-    delta = joined.groupby([*groups, "seed"])["gain"].agg(lambda gains: gains.mean(skipna=False))
+    delta = per_seed.groupby([*groups, "seed"])["gain"].agg(lambda gains: gains.mean(skipna=False))
     columns[DELTA] = delta.reset_index().groupby(groups)["gain"]
     tables = {name: column.agg(["mean", "std"]).rename(columns={"std": "sd"}) for name, column in columns.items()}
     table = pd.concat(tables, axis=1)
-    table.insert(0, ("seeds", ""), joined.groupby(groups)["seed"].nunique())
+    table.insert(0, ("seeds", ""), per_seed.groupby(groups)["seed"].nunique())
     return table.reset_index()
 
 
 def _per_seed(results: pd.DataFrame, stage: str) -> pd.DataFrame:
-    """The headline metric by experiment, algorithm, seed and task: the mean over clients in the last round."""
+    """The headline metric by experiment, algorithm, variant, seed and task: the clients' mean in the last round."""
     headline = results["task"].map({name: task.headline.metric for name, task in TASKS.items()})
     chosen = results[(results["stage"] == stage) & (results["metric"] == headline)]
     if chosen.empty:
         raise RunFolderError(f"no run has values at stage {stage!r}; stages found: {sorted(set(results['stage']))}")
-    run = ["experiment", "algorithm", "seed"]
-    last = chosen[chosen["round"] == chosen.groupby(run)["round"].transform("max")]
-    return last.groupby([*run, "task", "round"], as_index=False)["value"].mean()
+    last = chosen[chosen["round"] == chosen.groupby("run_id")["round"].transform("max")]
+    last = last.assign(config=last["run_id"].str.replace(r"-seed\d+$", "", regex=True))
+    several = last.groupby(["experiment", "algorithm"])["config"].transform("nunique") > 1
+    digest = last["config"].str.rsplit("-", n=1).str[-1]
+    last = last.assign(variant=last["algorithm"].where(~several, last["algorithm"] + " " + digest))
+    keys = ["experiment", "algorithm", "variant", "seed", "task", "round"]
+    return last.groupby(keys, as_index=False).agg({"value": "mean"})
+
+
+def _with_gain(per_seed: pd.DataFrame) -> pd.DataFrame:
+    """Adds ``gain``: the signed relative difference in percent to the one local run of the seed."""
+    keys = ["experiment", "seed", "task"]
+    local = per_seed[per_seed["algorithm"] == "local"].drop_duplicates(keys, keep=False)
+    joined = per_seed.merge(local[[*keys, "round", "value"]], on=keys, how="left", suffixes=("", "_local"))
+    sign = joined["task"].map(lambda task: 1.0 if TASKS[task].headline.higher_is_better else -1.0)
+    gain = 100.0 * sign * (joined["value"] - joined["value_local"]) / joined["value_local"]
+    return joined.assign(gain=gain.where(joined["round"] == joined["round_local"]))
 
 
 def render(table: pd.DataFrame, form: str) -> str:
@@ -60,7 +69,7 @@ def render(table: pd.DataFrame, form: str) -> str:
 
 def _cells(table: pd.DataFrame, plus_minus: str) -> pd.DataFrame:
     """Mean and spread in one cell, rounded for reading."""
-    plain = {"experiment": table["experiment"], "algorithm": table["algorithm"], "seeds": table["seeds", ""]}
+    plain = {"experiment": table["experiment"], "variant": table["variant"], "seeds": table["seeds", ""]}
     names = [name for name in dict.fromkeys(table.columns.get_level_values(0)) if name not in plain]
     digits = {name: 2 if name == DELTA or name.endswith("mean_error") else 4 for name in names}
 

@@ -60,7 +60,8 @@ class Table:
     def restore(self, last_round: int) -> None:
         """Take up the file's rows up to and with ``last_round``; later ones belong to a round that did not finish."""
         frame = read_table(self._path)
-        self._rows = frame[frame["round"] <= last_round].to_dict("records")
+        kept = frame[frame["round"] <= last_round]
+        self._rows = [dict(zip(kept.columns, row, strict=True)) for row in kept.itertuples(index=False)]
 
     def add(self, rows: Iterable[Row]) -> None:
         """Append rows that have every column."""

@@ -1,0 +1,55 @@
+"""Decoding of single files; every failure is a ``DataError`` that names the file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.io import loadmat
+
+from mfed_ray.errors import DataError
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """RGB image, uint8 [H, W, 3]. Raises DataError if the file is missing or cannot be decoded."""
+    return _decode(path, "RGB")
+
+
+def read_label(path: Path) -> NDArray[np.uint8]:
+    """Single-channel 8-bit PNG, uint8 [H, W]; of a palette PNG the indices, not the colours.
+
+    Raises DataError if the file is missing, cannot be decoded, or has several channels.
+    """
+    return _decode(path, None)
+
+
+def read_mat(path: Path, variable: str) -> NDArray[Any]:
+    """One variable of a MATLAB file (version 4 to 7.2). Raises DataError if missing, unreadable or without it."""
+    found = read_mat_variables(path, (variable,))
+    if variable not in found:
+        raise DataError(f"{path}: has no variable {variable!r}")
+    return found[variable]
+
+
+def read_mat_variables(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Those of the named variables that the MATLAB file has. Raises DataError if it is missing or unreadable."""
+    try:
+        content: dict[str, NDArray[Any]] = loadmat(str(path), variable_names=list(names))
+    except FileNotFoundError:
+        raise DataError(f"{path}: file not found") from None
+    except Exception as error:  # a damaged file makes loadmat raise nearly anything: ValueError, TypeError, zlib.error
+        raise DataError(f"{path}: cannot be read as a MATLAB file ({error})") from error
+    return {name: content[name] for name in names if name in content}
+
+
+def _decode(path: Path, mode: str | None) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            if mode is None and image.mode not in ("P", "L"):
+                raise DataError(f"{path}: pixel mode is {image.mode}, a label must be an 8-bit palette or grey PNG")
+            return np.array(image if mode is None else image.convert(mode), dtype=np.uint8)
+    except FileNotFoundError:
+        raise DataError(f"{path}: file not found") from None
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow: truncated, not an image, broken PNG chunk
+        raise DataError(f"{path}: cannot be decoded as an image ({error})") from error

@@ -1,0 +1,1 @@
+"""Procedural scenes with the ground truth of every task; writing them to disk is not done here."""

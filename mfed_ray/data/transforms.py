@@ -1,0 +1,134 @@
+"""Training augmentation that keeps an image and all its targets aligned, and the network's input normalisation."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from mfed_ray.boundaries import thin
+from mfed_ray.data.sample import Sample, Target
+from mfed_ray.errors import ConfigError
+from mfed_ray.labels import VOID
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_MEAN_COLOUR = np.array([round(255 * mean) for mean in IMAGENET_MEAN], np.uint8)
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow and torchvision weigh grey
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random scale, crop, horizontal flip and colour jitter, in this order.
+
+    ``crop_size``: height and width of the result, pixels; ``scale``: lowest and highest factor, drawn uniformly;
+    ``flip``: probability; ``colour``: brightness, contrast and saturation are each multiplied by a factor from
+    [1 - colour, 1 + colour]. Raises ConfigError if a field is out of range.
+    """
+
+    crop_size: int
+    scale: tuple[float, float] = (0.75, 1.5)
+    flip: float = 0.5
+    colour: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.crop_size < 1:
+            raise ConfigError(f"augmentation.crop_size: {self.crop_size} found, must be at least 1 pixel")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ConfigError(f"augmentation.scale: {self.scale} found, must be (low, high) with 0 < low <= high")
+        if not 0 <= self.flip <= 1:
+            raise ConfigError(f"augmentation.flip: {self.flip} found, must be a probability from 0 to 1")
+        if not 0 <= self.colour < 1:
+            raise ConfigError(f"augmentation.colour: {self.colour} found, must be from 0 to below 1")
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The augmented sample: image uint8 [S, S, 3], targets [S, S, ...] with S = ``crop_size``."""
+        height, width = sample.image.shape[:2]
+        factor = rng.uniform(*self.scale)
+        sample = resize(sample, (max(1, round(height * factor)), max(1, round(width * factor))))
+        if rng.random() < self.flip:
+            sample = flip(sample)
+        sample = replace(sample, image=jitter_colour(sample.image, 1 + rng.uniform(-self.colour, self.colour, 3)))
+        return crop(sample, self.crop_size, rng)
+
+
+def resize(sample: Sample, size: tuple[int, int]) -> Sample:
+    """The sample at ``size`` = (H, W): the image bilinear, labels and normals nearest (never mixed across objects)."""
+    resized = Image.fromarray(sample.image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    targets = {
+        task: (_resize_edges if task == "edge_detection" else _resize_nearest)(target, size)
+        for task, target in sample.targets.items()
+    }
+    return Sample(sample.image_id, np.array(resized), targets)
+
+
+def flip(sample: Sample) -> Sample:
+    """The sample mirrored left to right; the normals' component along the width changes its sign."""
+    targets = {task: np.ascontiguousarray(target[:, ::-1]) for task, target in sample.targets.items()}
+    if "surface_normals" in targets:
+        targets["surface_normals"] = targets["surface_normals"] * np.array([-1, 1, 1], np.float32)
+    return Sample(sample.image_id, np.ascontiguousarray(sample.image[:, ::-1]), targets)
+
+
+def crop(sample: Sample, size: int, rng: np.random.Generator) -> Sample:
+    """A random square of ``size`` pixels. Where the image is smaller it lies at a random place in the square.
+
+    Around it the image has ImageNet's mean colour, labels are void (255) and normals are void (the zero vector).
+    """
+    height, width = sample.image.shape[:2]
+    top, left = (int(rng.integers(min(0, room), max(0, room) + 1)) for room in (height - size, width - size))
+
+    def cut(array: Target, fill: Target | float) -> Target:
+        square = np.empty((size, size, *array.shape[2:]), array.dtype)
+        square[:] = fill
+        inside = array[max(top, 0) : top + size, max(left, 0) : left + size]
+        row, column = max(-top, 0), max(-left, 0)
+        square[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
+        return square
+
+    targets = {task: cut(target, 0 if task == "surface_normals" else VOID) for task, target in sample.targets.items()}
+    return Sample(sample.image_id, cut(sample.image, _MEAN_COLOUR), targets)
+
+
+def jitter_colour(image: NDArray[np.uint8], factors: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Brightness, contrast and saturation multiplied by ``factors`` [3], as torchvision's ColorJitter defines them."""
+    brightness, contrast, saturation = (np.float32(factor) for factor in factors)
+    colour = image * brightness
+    mean = (colour @ _LUMA).mean()
+    colour = mean + contrast * (colour - mean)
+    grey = (colour @ _LUMA)[:, :, None]
+    colour = grey + saturation * (colour - grey)
+    jittered: NDArray[np.uint8] = np.clip(colour + np.float32(0.5), 0, 255).astype(np.uint8)
+    return jittered
+
+
+def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
+    """uint8 [H, W, 3] to float32 [3, H, W], in [0, 1] and then normalised with ImageNet's mean and deviation."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float().div_(255)
+    return tensor.sub_(torch.tensor(IMAGENET_MEAN)[:, None, None]).div_(torch.tensor(IMAGENET_STD)[:, None, None])
+
+
+def _resize_nearest(target: Target, size: tuple[int, int]) -> Target:
+    rows, columns = _centres(size[0], target.shape[0]), _centres(size[1], target.shape[1])
+    return target[rows[:, None], columns]
+
+
+def _resize_edges(maps: Target, size: tuple[int, int]) -> Target:
+    """Nearest neighbour would lose most of a one-pixel line when it shrinks and thicken it when it grows.
+
+    So each new pixel takes its nearest old one, which leaves no gaps when growing; each old edge pixel also marks the
+    new pixel that its centre falls on, which loses none when shrinking (neighbours stay neighbours); then every map
+    is thinned to one pixel again.
+    """
+    resized = _resize_nearest(maps, size)
+    row, column, annotator = np.nonzero(maps == 1)
+    edge = (resized == 1).astype(np.uint8)
+    edge[_centres(maps.shape[0], size[0])[row], _centres(maps.shape[1], size[1])[column], annotator] = 1
+    thinned = np.stack([thin(edge[:, :, one]) for one in range(edge.shape[2])], axis=2)
+    return np.where(resized == VOID, np.uint8(VOID), thinned)
+
+
+def _centres(new: int, old: int) -> NDArray[np.int64]:
+    """Index of the old pixel in which the centre of each new pixel lies."""
+    return (2 * np.arange(new) + 1) * old // (2 * new)

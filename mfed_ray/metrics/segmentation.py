@@ -1,0 +1,51 @@
+"""Mean intersection over union: semantic segmentation and human parts."""
+
+import numpy as np
+
+from mfed_ray.errors import DataError
+from mfed_ray.labels import VOID
+from mfed_ray.metrics.contract import Array
+from mfed_ray.metrics.validation import check_shape
+
+
+class MeanIoU:
+    """Confusion matrix over all pixels of all images; target pixels of ``VOID`` do not count.
+
+    ``compute`` gives, as fractions: ``miou``, the mean of IoU = TP / (TP + FP + FN) over the classes that occur in a
+    target or a prediction, background included (PASCAL VOC; ASTMT, which counts a class that occurs nowhere as 0,
+    agrees wherever every class occurs); ``iou/<class index>``, NaN for a class that occurs nowhere; ``pixel_accuracy``.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._confusion = np.zeros((classes, classes), dtype=np.int64)
+
+    def update(self, prediction: Array, target: Array) -> None:
+        """Add one image: predicted classes, integers [H, W], and the target, uint8 [H, W].
+
+        Raises DataError for a prediction of another shape, and for classes that do not exist.
+        """
+        check_shape("mean IoU", prediction, target.shape)
+        counted = target != VOID
+        pair = np.stack([target[counted], prediction[counted]]).astype(np.int64)
+        classes = len(self._confusion)
+        for kind, values in zip(("target", "prediction"), pair, strict=True):
+            outside = values[(values < 0) | (values >= classes)]
+            if outside.size:
+                raise DataError(f"mean IoU: the {kind} holds class {outside[0]}; allowed are 0 to {classes - 1}")
+        self._confusion += np.bincount(pair[0] * classes + pair[1], minlength=classes**2).reshape(classes, classes)
+
+    def merge(self, other: "MeanIoU") -> None:
+        """Add the counts of another instance."""
+        self._confusion += other._confusion
+
+    def compute(self) -> dict[str, float]:
+        """The metric's values by name; NaN where nothing was counted."""
+        hits = np.diag(self._confusion)
+        union = self._confusion.sum(axis=0) + self._confusion.sum(axis=1) - hits
+        iou = np.divide(hits, union, out=np.full(len(union), np.nan), where=union > 0)
+        total = self._confusion.sum()
+        if total == 0:
+            overall = {"miou": float("nan"), "pixel_accuracy": float("nan")}
+        else:
+            overall = {"miou": float(np.nanmean(iou)), "pixel_accuracy": float(hits.sum() / total)}
+        return overall | {f"iou/{index}": float(value) for index, value in enumerate(iou)}

@@ -1,0 +1,51 @@
+"""The decoder of every dense-prediction task."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from mfed_ray.errors import ConfigError
+from mfed_ray.models.contract import Decoder, Features
+from mfed_ray.models.heads import Head
+from mfed_ray.models.normalisation import norm_layer
+from mfed_ray.models.trunks import TRUNKS, resize
+
+CLASSIFIER_STD = 0.01
+"""Small initial logits: training starts from near-uniform predictions."""
+
+
+class DenseDecoder(Decoder):
+    """A trunk (``style``: `aspp` or `light`) of ``width`` channels and a 1x1 classifier with the head's outputs.
+
+    Nothing in it draws random numbers after construction: there is no dropout.
+
+    Raises ConfigError for an unknown style or normalisation policy.
+    """
+
+    def __init__(self, channels: Mapping[str, int], style: str, width: int, normalisation: str, *, head: Head) -> None:
+        super().__init__()
+        if style not in TRUNKS:
+            raise ConfigError(f"model.decoder: unknown style {style!r}, allowed: {', '.join(TRUNKS)}")
+        self.head = head
+        self.trunk = TRUNKS[style](channels, width, norm_layer(normalisation, "decoder"))
+        self.classifier = nn.Conv2d(width, head.outputs, 1)
+        self._initialise()
+
+    def losses(self, features: Features, target: Tensor) -> dict[str, Tensor]:
+        """The head's loss by its name, at the size of ``target`` [B, H, W, ...]."""
+        height, width = target.shape[1:3]
+        return {self.head.name: self.head.loss(self._logits(features, (height, width)), target)}
+
+    def predict(self, features: Features, size: tuple[int, int]) -> Tensor:
+        """The head's prediction at ``size`` = (H, W): [B, H, W] or [B, H, W, C]."""
+        return self.head.activate(self._logits(features, size))
+
+    def _logits(self, features: Features, size: tuple[int, int]) -> Tensor:
+        return resize(self.classifier(self.trunk(features)), size)
+
+    def _initialise(self) -> None:
+        for conv in (module for module in self.modules() if isinstance(module, nn.Conv2d)):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        nn.init.normal_(self.classifier.weight, std=CLASSIFIER_STD)

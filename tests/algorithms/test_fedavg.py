@@ -1,0 +1,36 @@
+import numpy as np
+
+from mfed_ray.algorithms.fedavg import FedAvg
+from mfed_ray.messages import ClientSpec, Params, Update
+
+
+def probe(encoder: Params, images: int) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    raise AssertionError(f"not asked for: {len(encoder)} {images}")
+
+
+def test_round_by_hand() -> None:
+    clients = [
+        ClientSpec("a", ("saliency",), "d", ("1",), ()),
+        ClientSpec("b", ("saliency",), "d", ("2", "3", "4"), ()),
+        ClientSpec("c", ("human_parts",), "d", ("5",), ()),
+    ]
+    initial = {name: np.zeros(1, np.float32) for name in ("encoder.w", "decoders.saliency.w", "decoders.human_parts.w")}
+    state = FedAvg().init(clients, initial)
+    assert list(state.params["saliency"]) == ["encoder.w", "decoders.saliency.w"]
+
+    def update(client: ClientSpec, encoder: float, decoder: float) -> Update:
+        task = client.tasks[0]
+        params = {"encoder.w": np.array([encoder], np.float32), f"decoders.{task}.w": np.array([decoder], np.float32)}
+        return Update(client.name, client.group, client.examples, params)
+
+    # a has 1 image, b has 3: encoder (1 * 1 + 3 * 5) / 4 = 4, decoder (1 * 2 + 3 * 10) / 4 = 8; c is alone in its group
+    updates = [update(clients[0], 1, 2), update(clients[1], 5, 10), update(clients[2], 7, 9)]
+    state, diagnostics = FedAvg().aggregate(state, updates, probe)
+    assert {name: value.tolist() for name, value in state.params["saliency"].items()} == {
+        "encoder.w": [4.0],
+        "decoders.saliency.w": [8.0],
+    }
+    assert state.params["human_parts"]["encoder.w"].tolist() == [7.0]
+    assert diagnostics.correlations == {}
+    loaded = FedAvg().instruct(state, clients[1], 2).load
+    assert loaded[0] is state.params["saliency"]

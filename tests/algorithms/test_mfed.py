@@ -1,0 +1,147 @@
+"""M-Fed's server half on numbers that can be checked by hand; its client half on a real model."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from mfed_ray.algorithms.mfed import MFed
+from mfed_ray.errors import ConfigError
+from mfed_ray.messages import ClientSpec, Params, State, Update
+
+SEG, PARTS = "semantic_segmentation", "human_parts"
+
+
+def no_probe(encoder: Params, images: int) -> NDArray[np.float32]:
+    raise AssertionError(f"not asked for: {len(encoder)} {images}")
+
+
+def client(name: str, task: str, examples: int = 1) -> ClientSpec:
+    return ClientSpec(name, (task,), "scenes", tuple(str(i) for i in range(examples)), ("v",))
+
+
+CLIENTS = [client("s0", SEG, 1), client("s1", SEG, 3), client("p0", PARTS, 2)]
+INITIAL = {
+    "encoder.w": np.array([1, 1], np.float32),
+    f"decoders.{SEG}.w": np.array([0], np.float32),
+    f"decoders.{PARTS}.w": np.array([0], np.float32),
+}
+
+
+def update(spec: ClientSpec, encoder: Sequence[float], decoder: float) -> Update:
+    params = {
+        "encoder.w": np.array(encoder, np.float32),
+        f"decoders.{spec.tasks[0]}.w": np.array([decoder], np.float32),
+    }
+    return Update(spec.name, spec.group, spec.examples, params)
+
+
+UPDATES = [update(CLIENTS[0], [2, 1], 4), update(CLIENTS[1], [6, 1], 8), update(CLIENTS[2], [1, 3], 5)]
+# Within the groups, weighted by examples: Ebar_seg = (1 * (2,1) + 3 * (6,1)) / 4 = (5, 1), D_seg = (4 + 24) / 4 = 7;
+# Ebar_parts = (1, 3), D_parts = 5. Updates from (1, 1): seg (4, 0), parts (0, 2): their cosine is 0.
+
+
+def encoders(algorithm: MFed) -> dict[str, list[float]]:
+    state, _ = algorithm.aggregate(algorithm.init(CLIENTS, INITIAL), UPDATES, no_probe)
+    return {group: state.params[f"encoder/{group}"]["encoder.w"].tolist() for group in (SEG, PARTS)}
+
+
+def test_round_by_hand() -> None:
+    algorithm = MFed(correlation_threshold=0.0)
+    state, diagnostics = algorithm.aggregate(algorithm.init(CLIENTS, INITIAL), UPDATES, no_probe)
+    assert diagnostics.correlations[SEG, PARTS] == pytest.approx(0.0)
+    assert diagnostics.fused == {(a, b) for a in (SEG, PARTS) for b in (SEG, PARTS)}  # 0 >= tau = 0
+    # fused uniformly: ((5, 1) + (1, 3)) / 2 = (3, 2) for both groups, one tree; decoders stay within their groups
+    assert state.params[f"encoder/{SEG}"]["encoder.w"].tolist() == [3.0, 2.0]
+    assert state.params[f"encoder/{SEG}"] is state.params[f"encoder/{PARTS}"]
+    assert state.params[f"decoder/{SEG}"] == {f"decoders.{SEG}.w": np.array([7], np.float32)}
+    assert state.params[f"decoder/{PARTS}"] == {f"decoders.{PARTS}.w": np.array([5], np.float32)}
+
+
+def test_threshold_above_the_correlation_keeps_groups_apart() -> None:
+    assert encoders(MFed(correlation_threshold=0.1)) == {SEG: [5.0, 1.0], PARTS: [1.0, 3.0]}
+
+
+def test_fusion_by_examples() -> None:
+    # N_seg = 4, N_parts = 2: (4 * (5, 1) + 2 * (1, 3)) / 6 = (22/6, 10/6)
+    fused = encoders(MFed(fusion_weights="examples"))
+    assert fused[SEG] == fused[PARTS] == pytest.approx([22 / 6, 10 / 6])
+
+
+def test_given_matrix_decides() -> None:
+    matrix = {SEG: {PARTS: 0.4}}
+    together = MFed(correlation="matrix", correlation_matrix=matrix, correlation_threshold=0.4)
+    apart = MFed(correlation="matrix", correlation_matrix=matrix, correlation_threshold=0.5)
+    assert encoders(together)[SEG] == [3.0, 2.0]
+    assert encoders(apart)[SEG] == [5.0, 1.0]
+
+
+def test_cka_compares_the_mean_encoders_features() -> None:
+    asked = []
+
+    def probe(encoder: Params, images: int) -> NDArray[np.float32]:
+        asked.append((encoder["encoder.w"].tolist(), images))
+        return np.array([[0], [1], [2]], np.float32) if len(asked) == 1 else np.array([[1], [4], [1]], np.float32)
+
+    algorithm = MFed(correlation="cka", probe_images=5, correlation_threshold=0.5)
+    _, diagnostics = algorithm.aggregate(algorithm.init(CLIENTS, INITIAL), UPDATES, probe)
+    assert asked == [([5.0, 1.0], 5), ([1.0, 3.0], 5)]
+    assert diagnostics.correlations[SEG, PARTS] == 0.0  # (-1, 0, 1) and (-1, 2, -1) are orthogonal
+    assert diagnostics.fused == {(SEG, SEG), (PARTS, PARTS)}
+
+
+def test_correlation_momentum_averages_over_rounds() -> None:
+    algorithm = MFed(correlation_momentum=0.75, correlation_threshold=2)
+    state = algorithm.init(CLIENTS, INITIAL)
+    state = State(state.params, {"correlations": [[SEG, PARTS, 0.8], [PARTS, SEG, 0.8]]})
+    _, diagnostics = algorithm.aggregate(state, UPDATES, no_probe)
+    assert diagnostics.correlations[SEG, PARTS] == pytest.approx(0.75 * 0.8 + 0.25 * 0.0)
+
+
+def test_update_cosine_starts_from_what_the_group_was_sent() -> None:
+    algorithm = MFed(correlation_threshold=2)
+    state, _ = algorithm.aggregate(algorithm.init(CLIENTS, INITIAL), UPDATES, no_probe)
+    # groups now start from (5, 1) and (1, 3); both move by (1, 0): cosine 1, though their positions differ
+    moved = [update(CLIENTS[0], [6, 1], 0), update(CLIENTS[1], [6, 1], 0), update(CLIENTS[2], [2, 3], 0)]
+    _, diagnostics = algorithm.aggregate(state, moved, no_probe)
+    assert diagnostics.correlations[SEG, PARTS] == pytest.approx(1.0)
+
+
+def test_instruction_carries_what_is_used_and_nothing_else() -> None:
+    state = MFed().init(CLIENTS, INITIAL)
+    plain = MFed(decoder_proximal_weight=0).instruct(state, CLIENTS[0], 1)
+    assert ([list(tree) for tree in plain.load], plain.anchor) == ([["encoder.w"]], ())
+    full = MFed(encoder_proximal_weight=0.1, decoder_init="global").instruct(state, CLIENTS[2], 1)
+    assert [list(tree) for tree in full.load] == [["encoder.w"], [f"decoders.{PARTS}.w"]]
+    assert [list(tree) for tree in full.anchor] == [[f"decoders.{PARTS}.w"], ["encoder.w"]]
+    # clients of a group get the same trees, so that a backend can store them once
+    assert MFed().instruct(state, CLIENTS[0], 1).load[0] is MFed().instruct(state, CLIENTS[1], 1).load[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"correlation": "matrix"}, "correlation_matrix goes with correlation: matrix"),
+        ({"correlation_matrix": {SEG: {PARTS: 0.1}}}, "correlation_matrix goes with correlation: matrix"),
+        (
+            {"correlation": "matrix", "correlation_matrix": {SEG: {PARTS: 1.5}}},
+            r"correlation_matrix.semantic_segmentation.human_parts: 1.5 is outside \[-1, 1\]",
+        ),
+        (
+            {"correlation": "matrix", "correlation_matrix": {SEG: {PARTS: 0.1}, PARTS: {SEG: 0.2}}},
+            "not symmetric: semantic_segmentation.human_parts is 0.1, human_parts.semantic_segmentation is 0.2",
+        ),
+        ({"decoder_proximal_weight": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_wrong_fields(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        MFed.model_validate(fields)
+
+
+def test_matrix_without_a_pair() -> None:
+    algorithm = MFed(correlation="matrix", correlation_matrix={SEG: {"saliency": 0.1}})
+    with pytest.raises(ConfigError, match="no value for semantic_segmentation and human_parts; every pair needs one"):
+        algorithm.init(CLIENTS, INITIAL)

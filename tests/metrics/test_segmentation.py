@@ -1,0 +1,64 @@
+import math
+
+import numpy as np
+import pytest
+
+from mfed_ray.errors import DataError
+from mfed_ray.metrics.segmentation import MeanIoU
+
+
+def test_values_worked_by_hand() -> None:
+    metric = MeanIoU(classes=4)
+    metric.update(np.array([[0, 0, 1, 2]]), np.array([[0, 1, 1, 255]], dtype=np.uint8))
+    metric.update(np.array([[1, 0]]), np.array([[1, 0]], dtype=np.uint8))
+    # Class 0: 2 hits, 1 false alarm. Class 1: 2 hits, 1 miss. Class 2 only on void. Class 3 nowhere.
+    values = metric.compute()
+    assert values["iou/0"] == pytest.approx(2 / 3)
+    assert values["iou/1"] == pytest.approx(2 / 3)
+    assert math.isnan(values["iou/2"])
+    assert math.isnan(values["iou/3"])
+    assert values["miou"] == pytest.approx(2 / 3)
+    assert values["pixel_accuracy"] == pytest.approx(4 / 5)
+
+
+def test_a_class_only_predicted_counts_as_zero() -> None:
+    metric = MeanIoU(classes=3)
+    metric.update(np.array([[0, 2]]), np.array([[0, 0]], dtype=np.uint8))
+    assert metric.compute()["miou"] == pytest.approx((1 / 2 + 0) / 2)
+
+
+def test_counts_are_pooled_over_images_not_averaged() -> None:
+    metric = MeanIoU(classes=2)
+    metric.update(np.zeros((1, 9), dtype=int), np.zeros((1, 9), dtype=np.uint8))
+    metric.update(np.array([[0]]), np.array([[1]], dtype=np.uint8))
+    assert metric.compute()["iou/0"] == pytest.approx(9 / 10)
+
+
+def test_nothing_counted_is_nan() -> None:
+    metric = MeanIoU(classes=2)
+    metric.update(np.array([[1]]), np.array([[255]], dtype=np.uint8))
+    assert list(metric.compute()) == ["miou", "pixel_accuracy", "iou/0", "iou/1"]
+    assert all(math.isnan(value) for value in metric.compute().values())
+
+
+def test_merged_halves_equal_the_whole() -> None:
+    rng = np.random.default_rng(0)
+    whole, halves = MeanIoU(21), [MeanIoU(21), MeanIoU(21)]
+    for index in range(6):
+        prediction, target = rng.integers(0, 21, (2, 30, 40))
+        whole.update(prediction, target)
+        halves[index % 2].update(prediction, target)
+    halves[0].merge(halves[1])
+    assert halves[0].compute() == whole.compute()
+
+
+def test_a_prediction_of_another_shape_is_refused() -> None:
+    with pytest.raises(DataError, match=r"mean IoU: the prediction has shape \(2, 3\), the target asks for \(3, 2\)"):
+        MeanIoU(2).update(np.zeros((2, 3), dtype=int), np.zeros((3, 2), dtype=np.uint8))
+
+
+def test_a_class_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(DataError, match=r"mean IoU: the target holds class 7; allowed are 0 to 6"):
+        MeanIoU(7).update(np.array([[0]]), np.array([[7]], dtype=np.uint8))
+    with pytest.raises(DataError, match=r"mean IoU: the prediction holds class -1; allowed are 0 to 6"):
+        MeanIoU(7).update(np.array([[-1]]), np.array([[0]], dtype=np.uint8))

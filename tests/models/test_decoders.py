@@ -1,0 +1,74 @@
+"""The dense decoder in every style and policy."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mfed_ray.errors import ConfigError
+from mfed_ray.models.contract import Features
+from mfed_ray.models.decoders import DenseDecoder
+from mfed_ray.models.heads import EDGE_HEAD, NORMALS_HEAD, class_head
+from mfed_ray.models.normalisation import NORMALISATIONS
+from mfed_ray.models.trunks import TRUNKS
+
+CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}
+
+
+def features(batch: int) -> Features:
+    """What an encoder of output stride 16 makes of 40 x 56 pixels."""
+    torch.manual_seed(0)
+    sizes = {"c2": (10, 14), "c3": (5, 7), "c4": (3, 4), "c5": (3, 4)}
+    return {stage: torch.randn(batch, CHANNELS[stage], *size) for stage, size in sizes.items()}
+
+
+@pytest.mark.parametrize("style", TRUNKS)
+@pytest.mark.parametrize("policy", NORMALISATIONS)
+def test_one_image_trains(style: str, policy: str) -> None:
+    decoder = DenseDecoder(CHANNELS, style, 8, policy, head=class_head(5)).train()
+    losses = decoder.losses(features(1), torch.ones(1, 40, 56, dtype=torch.int64))
+    torch.autograd.backward([losses["cross_entropy"]])
+    # logits start near zero: close to the cross-entropy of five equal chances
+    assert losses.keys() == {"cross_entropy"}
+    assert losses["cross_entropy"].item() == pytest.approx(1.609, abs=0.2)
+    assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in decoder.parameters())
+
+
+@pytest.mark.parametrize("style", TRUNKS)
+def test_predictions_have_the_size_asked_for(style: str) -> None:
+    ids = DenseDecoder(CHANNELS, style, 8, "group", head=class_head(5)).predict(features(2), (40, 56))
+    edges = DenseDecoder(CHANNELS, style, 8, "group", head=EDGE_HEAD).predict(features(2), (37, 53))
+    normals = DenseDecoder(CHANNELS, style, 8, "group", head=NORMALS_HEAD).predict(features(2), (40, 56))
+    assert [tuple(each.shape) for each in (ids, edges, normals)] == [(2, 40, 56), (2, 37, 53), (2, 40, 56, 3)]
+
+
+def test_logits_are_interpolated_with_corners_not_aligned() -> None:
+    """A ramp 0, 1 on two cells, at four pixels: 0, 1/4, 3/4, 1; the third pixel is above the bias of -1/2."""
+    decoder = DenseDecoder(CHANNELS, "light", 8, "average", head=EDGE_HEAD)
+    ramp = torch.tensor([[0.0, 1.0]]).reshape(1, 1, 1, 2)
+    decoder.trunk = Constant(ramp)
+    decoder.classifier = nn.Conv2d(1, 1, 1)
+    nn.init.ones_(decoder.classifier.weight)
+    nn.init.zeros_(decoder.classifier.bias)  # type: ignore[arg-type]
+    with torch.no_grad():
+        torch.testing.assert_close(decoder.predict({}, (1, 4)), torch.tensor([[[0.0, 0.25, 0.75, 1.0]]]).sigmoid())
+
+
+class Constant(nn.Module):
+    """A trunk that gives the same map whatever the features."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, _: Features) -> Tensor:
+        return self.value
+
+
+def test_unknown_style() -> None:
+    with pytest.raises(ConfigError, match=r"model\.decoder: unknown style 'fpn', allowed: aspp, light"):
+        DenseDecoder(CHANNELS, "fpn", 8, "group", head=EDGE_HEAD)
+
+
+def test_unknown_normalisation() -> None:
+    with pytest.raises(ConfigError, match=r"model\.normalisation: unknown policy 'layer', allowed: average"):
+        DenseDecoder(CHANNELS, "aspp", 8, "layer", head=EDGE_HEAD)

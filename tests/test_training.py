@@ -1,0 +1,211 @@
+"""The trainer on a real tiny model: proximal gradients, what is kept, what is sent, schedules."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mfed_ray.experiment import Experiment
+from mfed_ray.experiment.build import TrainerFactory, make_clients, make_local_training
+from mfed_ray.messages import State
+from mfed_ray.params import decoders_of, encoder_of
+from mfed_ray.training import Proximal, Trainer, proximal_penalty
+
+MakeExperiment = Callable[..., Experiment]
+
+
+def first_trainer(experiment: Experiment, client: int = 0) -> Trainer:
+    torch.set_num_threads(1)
+    return TrainerFactory(experiment)(make_clients(experiment)[client])
+
+
+def test_proximal_gradient_is_exact_and_not_zero() -> None:
+    """The trap of detached terms: without a gradient FedProx is FedAvg."""
+    generator = torch.Generator().manual_seed(0)
+    parameter = torch.randn(50, generator=generator).requires_grad_()
+    anchor = torch.randn(50, generator=generator)
+    proximal_penalty([(parameter, anchor, 0.3)], torch.device("cpu")).backward()  # type: ignore[no-untyped-call]
+    assert parameter.grad is not None
+    assert torch.equal(parameter.grad, 0.3 * (parameter - anchor).detach())
+    assert bool(parameter.grad.ne(0).all())
+
+
+def test_proximal_penalty_by_hand() -> None:
+    terms = [(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 1.0]), 0.5), (torch.tensor([0.0]), torch.tensor([2.0]), 2.0)]
+    # 0.5/2 * (4 + 1) + 2/2 * 4
+    assert float(proximal_penalty(terms, torch.device("cpu"))) == 5.25
+
+
+def test_one_sgd_step_moves_by_the_proximal_gradient(tiny: MakeExperiment) -> None:
+    """w1 = w0 - lr (g + lambda (w0 - a)): a proximal step differs from a plain one by exactly the term's gradient."""
+    local = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 0.5, "max_steps": 1}
+    trainer = first_trainer(tiny(local=local))
+
+    def step(*terms: Proximal) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+        trainer.start(State())
+        trainer.train(1, terms)
+        return trainer.shared()
+
+    trainer.start(State())
+    start = trainer.shared()
+    anchor = {name: value + np.float32(1.0) for name, value in decoders_of(start).items()}
+    plain, pulled = step(), step(Proximal(anchor, 0.25))
+    for name in decoders_of(start):
+        # lr * lambda * (a - w0) = 0.5 * 0.25 * 1
+        np.testing.assert_allclose(pulled[name] - plain[name], 0.125, atol=1e-5)
+    assert all(np.array_equal(pulled[name], plain[name]) for name in encoder_of(start))
+
+
+def test_training_is_a_pure_function(tiny: MakeExperiment) -> None:
+    """Same instruction, state and round: same bytes, whatever was trained in between, and global generators unused."""
+    trainer = first_trainer(tiny())
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[union-attr] # noqa: NPY002
+
+    def fit(round_number: int) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+        trainer.start(State())
+        trainer.train(round_number)
+        return trainer.shared()
+
+    first, other, again = fit(1), fit(2), fit(1)
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert any(not np.array_equal(first[name], other[name]) for name in first)
+    assert torch.equal(torch_state, torch.get_rng_state())
+    assert np.array_equal(numpy_state, np.random.get_state()[1])  # type: ignore[arg-type] # noqa: NPY002
+
+
+def test_loading_workers_change_no_bit(tiny: MakeExperiment) -> None:
+    results = []
+    for workers in (0, 2):
+        trainer = first_trainer(tiny(local={"loading_workers": workers}))
+        trainer.start(State())
+        trainer.train(1)
+        results.append(trainer.shared())
+    assert all(np.array_equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_later_overlays_win(tiny: MakeExperiment) -> None:
+    trainer = first_trainer(tiny())
+    name = next(iter(trainer.shared()))
+    one, two, three = ({name: np.full_like(trainer.shared()[name], value)} for value in (1, 2, 3))
+    trainer.start(State({"model": one}), two, three)
+    assert trainer.shared()[name].ravel()[0] == 3
+    trainer.start(State({"model": one}))
+    assert trainer.shared()[name].ravel()[0] == 1
+
+
+@pytest.mark.parametrize("normalisation", ["average", "local", "frozen", "group"])
+def test_what_each_normalisation_policy_sends_and_keeps(
+    tiny: MakeExperiment, normalisation: str, tmp_path: Path
+) -> None:
+    weights = None
+    if normalisation == "frozen":
+        donor = first_trainer(tiny(model={"normalisation": "average"}))
+        weights = str(tmp_path / "weights.pth")
+        torch.save(donor.model.module.encoder.state_dict(), weights)
+    trainer = first_trainer(tiny(model={"normalisation": normalisation, "weights": weights}))
+    trainer.start(State())
+    before = trainer.model.module.state_dict()["encoder.bn1.weight"].clone()
+    trainer.train(1)
+    sent, kept = trainer.shared(), trainer.state().params.get("model", {})
+    statistics = [name for name in sent if name.endswith("running_mean")]
+    assert bool(statistics) == (normalisation == "average")
+    assert ("encoder.bn1.weight" in sent) == (normalisation in ("average", "group"))
+    assert ("encoder.bn1.weight" in kept) == (normalisation == "local")
+    assert ("encoder.bn1.running_var" in kept) == (normalisation == "local")
+    moved = not torch.equal(before, trainer.model.module.state_dict()["encoder.bn1.weight"])
+    assert moved == (normalisation != "frozen")
+    assert not any(name.endswith("num_batches_tracked") for name in (*sent, *kept))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_kept_optimizer_state_goes_on_where_it_stopped(tiny: MakeExperiment, optimizer: str) -> None:
+    """A kept state changes the second round, travels with the client, and AdamW counts on from it."""
+    results = {}
+    for policy in ("keep", "reset"):
+        local = {"optimizer": optimizer, "optimizer_state": policy, "max_steps": 1}
+        trainer = first_trainer(tiny(local=local))
+        trainer.start(State())
+        trainer.train(1)
+        state, sent = trainer.state(), trainer.shared()
+        assert bool(state.params.get("optimizer")) == (policy == "keep")
+        trainer.start(State())
+        trainer.start(state, sent)
+        trainer.train(2)
+        results[policy] = trainer.shared(), trainer.state()
+    kept, reset = results["keep"][0], results["reset"][0]
+    assert any(not np.array_equal(kept[name], reset[name]) for name in kept)
+    if optimizer == "adamw":
+        steps = [v for k, v in results["keep"][1].params["optimizer"].items() if k.endswith("/step")]
+        assert {float(step) for step in steps} == {2.0}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("constant", [1, 1, 1]), ("cosine", [1, 0.5 + 0.5 * 0.5**0.5, 0.5]), ("polynomial", [1, 0.75**0.9, 0.5**0.9])],
+)
+def test_learning_rates_by_hand(tiny: MakeExperiment, schedule: str, expected: list[float]) -> None:
+    settings = make_local_training(tiny(rounds=4, local={"schedule": schedule, "learning_rate": 1.0}))
+    assert [settings.learning_rate_at(number) for number in (1, 2, 3)] == pytest.approx(expected)
+
+
+def test_loss_weight_scales_the_gradient(tiny: MakeExperiment) -> None:
+    local = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1e-3, "max_steps": 1}
+    steps = []
+    for weight in (1.0, 2.0):
+        trainer = first_trainer(tiny(local={**local, "loss_weights": {"semantic_segmentation": weight}}))
+        trainer.start(State())
+        start = trainer.shared()
+        trainer.train(1)
+        name = "decoders.semantic_segmentation.classifier.bias"
+        steps.append(trainer.shared()[name] - start[name])
+    assert np.abs(steps[0]).max() > 0
+    np.testing.assert_allclose(steps[1], 2 * steps[0], rtol=1e-3, atol=1e-8)
+
+
+def test_gradient_clip_bounds_the_step(tiny: MakeExperiment) -> None:
+    local = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1.0, "max_steps": 1}
+    trainer = first_trainer(tiny(local={**local, "gradient_clip": 0.01}))
+    trainer.start(State())
+    start = trainer.shared()
+    trainer.train(1)
+    moved = sum(float(np.square(value - start[name]).sum()) for name, value in trainer.shared().items()) ** 0.5
+    assert moved == pytest.approx(0.01, rel=1e-2)
+
+
+def test_epochs_and_steps_are_counted(tiny: MakeExperiment) -> None:
+    trainer = first_trainer(tiny(local={"max_steps": None, "epochs": 3}))
+    trainer.start(State())
+    metrics = trainer.train(1)["semantic_segmentation"]
+    assert metrics["steps"] == 3 * (trainer.spec.examples // 2)  # batches of 2, an incomplete one is dropped
+    assert metrics["loss"] > 0
+    assert metrics["proximal_penalty"] == 0
+
+
+def test_a_shard_smaller_than_a_batch_still_trains(tiny: MakeExperiment) -> None:
+    trainer = first_trainer(tiny(local={"batch_size": 64, "max_steps": None}))
+    trainer.start(State())
+    assert trainer.train(1)["semantic_segmentation"]["steps"] == 1
+
+
+def test_a_client_of_two_tasks_trains_both_decoders(tiny: MakeExperiment) -> None:
+    experiment = tiny(clients=[{"tasks": ["surface_normals", "saliency"], "data": "scenes"}])
+    trainer = first_trainer(experiment)
+    trainer.start(State())
+    start = trainer.shared()
+    metrics = trainer.train(1)
+    assert set(metrics) == {"saliency", "surface_normals", "saliency+surface_normals"}
+    for task in ("saliency", "surface_normals"):
+        name = f"decoders.{task}.classifier.bias"
+        assert not np.array_equal(trainer.shared()[name], start[name])
+    assert set(trainer.evaluate()) == {"saliency", "surface_normals"}
+
+
+def test_evaluation_does_not_depend_on_its_batches(tiny: MakeExperiment) -> None:
+    trainer = first_trainer(tiny())
+    trainer.start(State())
+    one = dataclasses.replace(trainer, evaluation_batch_size=1).evaluate()
+    assert one["semantic_segmentation"]["miou"] == pytest.approx(trainer.evaluate()["semantic_segmentation"]["miou"])
