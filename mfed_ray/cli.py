@@ -1,5 +1,6 @@
 """The command ``mfed``: arguments only."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,9 +49,12 @@ def run(
     """Run an experiment, or go on with it where its folder left off."""
     from mfed_ray.driver import run as run_experiment
     from mfed_ray.experiment import load_experiment
-    from mfed_ray.progress import show
+    from mfed_ray.experiment.build import open_dataset
+    from mfed_ray.progress import counting, show
 
     checked = load_experiment(experiment, overrides or [])
+    for name, data in checked.data.items():  # here, where several processes may draw and the user can watch
+        open_dataset(data, _processes(), counting(f"data.{name}: drawing images"))
     folder = out or Path("runs") / checked.name / f"{checked.algorithm_name}-seed{checked.seed}"
     show(run_experiment(checked, folder), checked, folder)
 
@@ -78,9 +82,14 @@ def generate(
 ) -> None:
     """Draw scenes with all five PASCAL-Context targets, in the PASCAL_MT layout."""
     from mfed_ray.data.generated import generate_pascal_context
+    from mfed_ray.progress import counting
 
-    generate_pascal_context(root, images, size, seed)
+    generate_pascal_context(root, images, size, seed, on_progress=counting("drawing images"), processes=_processes())
     typer.echo(f"{images} images of {size} px in {root}")
+
+
+def _processes() -> int:
+    return os.cpu_count() or 1
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -36,6 +36,19 @@ def show(events: Iterator[Event], experiment: Experiment, folder: Path) -> None:
                 console.print(board.line(), highlight=False, soft_wrap=True)
     if not board.history:
         console.print(f"already finished: {experiment.rounds} rounds in {folder}", highlight=False, soft_wrap=True)
+
+
+def counting(label: str) -> Callable[[int, int], None]:
+    """A callback that counts on the terminal's last line; elsewhere it says once that the work has begun."""
+    console = Console()
+
+    def count(done: int, total: int) -> None:
+        if console.is_terminal:
+            console.print(f"{label} {done}/{total}", end="\n" if done == total else "\r", highlight=False)
+        elif done == 1:
+            console.print(f"{label}: {total}", highlight=False)
+
+    return count
 
 
 def headlines(report: RoundReport) -> Headlines:

@@ -173,12 +173,12 @@ class Trainer:
         if s.optimizer == "sgd":
             optimizer = torch.optim.SGD(named.values(), rate, momentum=s.momentum, weight_decay=s.weight_decay)
         else:
-            optimizer = torch.optim.AdamW(named.values(), rate, betas=(s.momentum, 0.999), weight_decay=s.weight_decay)
+            betas = (s.momentum, 0.999)
+            optimizer = torch.optim.AdamW(named.values(), rate, betas, weight_decay=s.weight_decay, fused=True)
         if s.optimizer_state == "keep":
             for key, value in self._optimizer_state.items():
                 name, part = key.rsplit("/", 1)
-                device = self.device if value.ndim else torch.device("cpu")  # AdamW keeps its step count on the CPU
-                optimizer.state[named[name]][part] = torch.tensor(value, device=device)
+                optimizer.state[named[name]][part] = torch.tensor(value, device=self.device)
         return optimizer
 
     @torch.inference_mode()

@@ -1,6 +1,6 @@
 """From a checked configuration to the parts that run: datasets, shards, models, trainers, the simulation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -27,10 +27,10 @@ from mfed_ray.training import LoadedModel, LocalTraining, Trainer, float_values
 TRAIN, HELD_OUT = "train", "val"
 
 
-def open_dataset(data: Data) -> Dataset:
+def open_dataset(data: Data, processes: int = 1, on_progress: Callable[[int, int], None] | None = None) -> Dataset:
     """The dataset, generated first where it is to be and is not there yet. Raises DataError."""
     if isinstance(data, GeneratedData):
-        generate_pascal_context(data.root, data.images, data.size, data.seed, data.val_fraction)
+        generate_pascal_context(data.root, data.images, data.size, data.seed, data.val_fraction, on_progress, processes)
     return PascalContext(data.root)
 
 
