@@ -29,13 +29,13 @@ def show(events: Iterator[Event], experiment: Experiment, folder: Path) -> None:
                 board.take(event)
                 live.update(board.render())
     else:
-        console.print(title, highlight=False, soft_wrap=True)
+        console.print(Text(title), soft_wrap=True)
         for event in events:
             board.take(event)
             if isinstance(event, RoundReport):
-                console.print(board.line(), highlight=False, soft_wrap=True)
+                console.print(Text(board.line()), soft_wrap=True)
     if not board.history:
-        console.print(f"already finished: {experiment.rounds} rounds in {folder}", highlight=False, soft_wrap=True)
+        console.print(Text(f"already finished: {experiment.rounds} rounds in {folder}"), soft_wrap=True)
 
 
 def counting(label: str) -> Callable[[int, int], None]:
@@ -44,9 +44,9 @@ def counting(label: str) -> Callable[[int, int], None]:
 
     def count(done: int, total: int) -> None:
         if console.is_terminal:
-            console.print(f"{label} {done}/{total}", end="\n" if done == total else "\r", highlight=False)
+            console.print(Text(f"{label} {done}/{total}"), end="\n" if done == total else "\r")
         elif done == 1:
-            console.print(f"{label}: {total}", highlight=False)
+            console.print(Text(f"{label}: {total}"), soft_wrap=True)
 
     return count
 
@@ -87,12 +87,12 @@ class _Board:
     def line(self) -> str:
         """The last round as one line."""
         number, values = self.history[-1]
-        cells = "  ".join(f"{task} {TASKS[task].headline.metric} {value:.4f}" for task, value in values.items())
-        return f"round {number}/{self._rounds}  {cells}  [{time.monotonic() - self._started:.0f} s]"
+        cells = (f"  {task} {TASKS[task].headline.metric} {value:.4f}" for task, value in values.items())
+        return f"round {number}/{self._rounds}{''.join(cells)}  [{time.monotonic() - self._started:.0f} s]"
 
     def render(self) -> Group:
         """Every task's headline metric at the first round shown, now, and at its best."""
-        table = Table(title=self._title, title_justify="left")
+        table = Table(title=Text(self._title, style="table.title"), title_justify="left")
         for column in ("task", "metric", "first", "now", "best"):
             table.add_column(column, justify="left" if column in ("task", "metric") else "right")
         seen = [values for _, values in self.history if values]

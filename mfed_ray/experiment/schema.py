@@ -1,7 +1,7 @@
 """The configuration of an experiment: every key, its type, its default and what is allowed."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
@@ -12,13 +12,19 @@ from mfed_ray.data.partition import Partition
 from mfed_ray.data.transforms import Augmentation
 from mfed_ray.errors import ConfigError
 from mfed_ray.simulation import Stage
-from mfed_ray.tasks import get_task
+from mfed_ray.tasks import TASKS
 
 
 class Section(BaseModel):
     """A part of the configuration: immutable, unknown keys forbidden."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _check_tasks(tasks: Iterable[str]) -> None:
+    for task in tasks:
+        if task not in TASKS:
+            raise ValueError(f"{task!r} is not one of {', '.join(TASKS)}" + _nearest(task, list(TASKS)))
 
 
 class PascalContextData(Section):
@@ -35,7 +41,7 @@ class GeneratedData(Section):
     root: str
     images: int = Field(500, ge=4)
     size: int = Field(96, ge=32, le=1024)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     val_fraction: float = Field(0.25, gt=0, lt=1)
 
 
@@ -52,8 +58,7 @@ class Clients(Section):
     @field_validator("tasks")
     @classmethod
     def _known(cls, tasks: tuple[str, ...]) -> tuple[str, ...]:
-        for task in tasks:
-            get_task(task)
+        _check_tasks(tasks)
         if len(set(tasks)) < len(tasks):
             raise ValueError(f"a task stands twice in {list(tasks)}")
         return tuple(sorted(tasks))
@@ -124,15 +129,14 @@ class LocalSettings(Section):
     schedule: Literal["constant", "polynomial", "cosine"] = "constant"
     optimizer_state: Literal["reset", "keep"] = "reset"
     gradient_clip: float | None = Field(None, gt=0)
-    loss_weights: dict[str, float] = Field(default_factory=dict)
+    loss_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """By task; the literature's weights where absent."""
     loading_workers: int = Field(0, ge=0)
 
     @field_validator("loss_weights")
     @classmethod
     def _known(cls, weights: dict[str, float]) -> dict[str, float]:
-        for task in weights:
-            get_task(task)
+        _check_tasks(weights)
         return weights
 
 
@@ -232,19 +236,27 @@ def _parse_algorithm(tree: Any) -> Algorithm:
 
 
 def _sentences(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...]) -> str:
-    return "; ".join(_sentence(dict(one), model, prefix) for one in error.errors())
+    found = error.errors()
+    inner = {one["loc"][:depth] for one in found for depth in range(len(one["loc"]))}
+    # a list none of whose entries is valid counts as empty to pydantic: what is wrong is said at the entries
+    told = [one for one in found if one["type"] != "too_short" or one["loc"] not in inner]
+    return "; ".join(_sentence(dict(one), model, prefix) for one in told)
 
 
 def _sentence(one: dict[str, Any], model: type[BaseModel], prefix: tuple[str, ...]) -> str:
-    place = [part for part in one["loc"] if part not in ("pascal_context", "generated")]
+    loc = one["loc"]
+    place = [*loc[:2], *loc[3:]] if loc[:1] == ("data",) else loc  # the third part is the format's name, not a key
     key = ".".join(str(part) for part in (*prefix, *place))
     if one["type"] == "extra_forbidden":
-        allowed = _allowed(model, one["loc"][:-1])
+        allowed = _allowed(model, loc[:-1])
         return f"{key}: unknown key{_nearest(str(place[-1]), allowed)} (allowed: {', '.join(allowed)})"
+    if one["type"].startswith("union_tag"):
+        return f"{key}.format: {one['input'].get('format')!r} is not one of pascal_context, generated"
     if one["type"] == "missing":
         return f"{key}: missing, and has no default"
     message = str(one["msg"]).removeprefix("Value error, ")
-    found = "" if isinstance(one["input"], BaseModel) else f", found {one['input']!r}"
+    told = one["type"] == "value_error" or isinstance(one["input"], BaseModel)  # our own sentences name the value
+    found = "" if told else f", found {one['input']!r}"
     return f"{key}: {message[:1].lower()}{message[1:]}{found}" if key else message
 
 
@@ -262,7 +274,8 @@ def _allowed(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
         "runtime": Runtime,
     }
     named = [sections[part] for part in loc if part in sections]
-    return list((named[-1] if named else model).model_fields)
+    section = named[-1] if named else model
+    return [*(("name",) if issubclass(section, Algorithm) else ()), *section.model_fields]
 
 
 def _nearest(name: str, allowed: Sequence[str]) -> str:

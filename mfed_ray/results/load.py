@@ -17,6 +17,8 @@ def load_results(paths: str | Path | Sequence[str | Path]) -> pd.DataFrame:
     """
     roots = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     files = [file for root in roots for file in _tables(root)]
+    if not files:
+        raise RunFolderError("load_results: no path found in the list; expected a run's folder, or several")
     return pd.concat([read_table(file) for file in files], ignore_index=True)
 
 

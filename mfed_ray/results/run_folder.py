@@ -32,7 +32,7 @@ class RunFolder:
         """
         path = self.path / CONFIG
         if path.is_file():
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            found = _read_config(path)
             if differing := sorted(_differing(found, config) - free):
                 raise RunFolderError(
                     f"{self.path} holds a run with another {', '.join(differing)}; choose another folder with --out"
@@ -59,6 +59,16 @@ class RunFolder:
         temporary = self.path / f".{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, self.path / name)
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RunFolderError(f"{path}: cannot be read as a run's config ({' '.join(str(error).split())})") from error
+    if not isinstance(found, Mapping):
+        raise RunFolderError(f"{path}: expected a run's config, a mapping, found {type(found).__name__}")
+    return found
 
 
 def _differing(a: Any, b: Any, prefix: str = "") -> set[str]:

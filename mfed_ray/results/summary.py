@@ -19,7 +19,8 @@ def summarise(results: pd.DataFrame, stage: str = "after_aggregation") -> pd.Dat
     experiment, variant, seeds (how many), per task ``<task> <metric>``, and ``Delta_m [%]``, each of these as ``mean``
     and ``sd`` over seeds (NaN for one seed). Delta_m compares a run with the ``local`` run of the same experiment and
     seed at the same round: the mean over tasks of (-1)^l (M - M_local) / M_local, l = 1 where lower is better. It is
-    NaN where there is no such run, or more than one. Raises RunFolderError where no run was evaluated at the stage.
+    NaN where a seed has no such run, or more than one. Round 0, the untrained models, counts for nothing here. Raises
+    RunFolderError where no run was evaluated at the stage.
     """
     per_seed = _with_gain(_per_seed(results, stage))
     groups = ["experiment", "variant"]
@@ -28,21 +29,31 @@ def summarise(results: pd.DataFrame, stage: str = "after_aggregation") -> pd.Dat
         for task in TASKS
         if (per_seed["task"] == task).any()
     }
-    # a task without a baseline makes the whole Delta_m NaN: a mean over fewer tasks would be another quantity
-    delta = per_seed.groupby([*groups, "seed"])["gain"].agg(lambda gains: gains.mean(skipna=False))
+    delta = per_seed.groupby([*groups, "seed"])["gain"].agg(_mean)
     columns[DELTA] = delta.reset_index().groupby(groups)["gain"]
-    tables = {name: column.agg(["mean", "std"]).rename(columns={"std": "sd"}) for name, column in columns.items()}
+    tables = {name: column.agg(mean=_mean, sd=_sd) for name, column in columns.items()}
     table = pd.concat(tables, axis=1)
     table.insert(0, ("seeds", ""), per_seed.groupby(groups)["seed"].nunique())
     return table.reset_index()
 
 
+def _mean(values: "pd.Series[float]") -> float:
+    """NaN where one value is: a mean over fewer tasks or seeds than the table says would be another quantity."""
+    return float(values.mean(skipna=False))
+
+
+def _sd(values: "pd.Series[float]") -> float:
+    return float(values.std(skipna=False))
+
+
 def _per_seed(results: pd.DataFrame, stage: str) -> pd.DataFrame:
     """The headline metric by experiment, algorithm, variant, seed and task: the clients' mean in the last round."""
     headline = results["task"].map({name: task.headline.metric for name, task in TASKS.items()})
-    chosen = results[(results["stage"] == stage) & (results["metric"] == headline)]
+    trained = results["round"] > 0
+    chosen = results[trained & (results["stage"] == stage) & (results["metric"] == headline)]
     if chosen.empty:
-        raise RunFolderError(f"no run has values at stage {stage!r}; stages found: {sorted(set(results['stage']))}")
+        found = ", ".join(sorted(set(results[trained]["stage"]))) or "none"
+        raise RunFolderError(f"no run has values at stage {stage!r} after round 0; stages found there: {found}")
     last = chosen[chosen["round"] == chosen.groupby("run_id")["round"].transform("max")]
     last = last.assign(config=last["run_id"].str.replace(r"-seed\d+$", "", regex=True))
     several = last.groupby(["experiment", "algorithm"])["config"].transform("nunique") > 1

@@ -58,11 +58,12 @@ class RayBackend:
         max_retries: int,
     ) -> None:
         self.placement = preflight(len(clients), cpus, gpus, max_actors)
-        shared = ray.put(({client.name: client for client in clients}, algorithm, make_trainer, threads))
+        # held as long as the actors live: an actor that is restarted fetches it again
+        self._shared = ray.put(({client.name: client for client in clients}, algorithm, make_trainer, threads))
         remote = ray.remote(ClientActor).options(
             num_cpus=cpus, num_gpus=gpus, max_restarts=max_retries, max_task_retries=max_retries
         )
-        self._actors = [remote.remote([shared], gpus) for _ in range(self.placement.actors)]
+        self._actors = [remote.remote([self._shared], gpus) for _ in range(self.placement.actors)]
         self._states: dict[str, ray.ObjectRef[State]] = {}
         self._stored: dict[int, tuple[Params, Any]] = {}
         self._last_actor: dict[str, int] = {}

@@ -1,0 +1,330 @@
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mfed_ray.data.pascal_context import PascalContext
+from mfed_ray.errors import ConfigError, DataError
+from mfed_ray.experiment import Experiment
+from mfed_ray.experiment.build import (
+    EncoderProbe,
+    TrainerFactory,
+    make_clients,
+    make_local_training,
+    make_model,
+    make_simulation,
+    open_dataset,
+)
+from mfed_ray.experiment.schema import GeneratedData, PascalContextData
+from mfed_ray.messages import ClientSpec
+from mfed_ray.params import decoders_of, encoder_of
+from mfed_ray.training import float_values
+
+MakeExperiment = Callable[..., Experiment]
+
+
+def clients(*groups: tuple[str, int]) -> list[dict[str, Any]]:
+    """``("saliency+human_parts", 2)``: two clients with both tasks."""
+    return [{"tasks": tasks.split("+"), "data": "scenes", "count": count} for tasks, count in groups]
+
+
+def data(root: Path) -> dict[str, Any]:
+    return {"scenes": {"format": "pascal_context", "root": str(root)}}
+
+
+@pytest.fixture
+def part_of_scenes(scenes: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """``part_of_scenes(train, val, *folders)``: the scenes with just these images and label folders."""
+
+    def make(train: list[str], val: list[str], *folders: str) -> dict[str, Any]:
+        root = tmp_path / "part"
+        (root / "ImageSets" / "Context").mkdir(parents=True)
+        for split, ids in (("train", train), ("val", val)):
+            (root / "ImageSets" / "Context" / f"{split}.txt").write_text("\n".join(ids))
+        for folder in ("JPEGImages", *folders):
+            shutil.copytree(scenes / folder, root / folder)
+        return data(root)
+
+    return make
+
+
+def by_people(scenes: Path, split: str) -> dict[bool, list[str]]:
+    """The split's images with and without people."""
+    found: dict[bool, list[str]] = {True: [], False: []}
+    dataset = PascalContext(scenes)
+    for image_id in dataset.image_ids(split):
+        found[dataset.usable(image_id, "human_parts")].append(image_id)
+    return found
+
+
+def test_clients_are_named_by_task_group_and_number(tiny: MakeExperiment) -> None:
+    groups = clients(("saliency", 2), ("surface_normals+human_parts", 1), ("saliency", 1), ("saliency", 1))
+    assert [client.name for client in make_clients(tiny(clients=groups))] == [
+        "saliency-0",
+        "saliency-1",
+        "human_parts+surface_normals-0",
+        "saliency-2",
+        "saliency-3",
+    ]
+
+
+def test_partition_across_the_dataset_is_disjoint_and_whole(tiny: MakeExperiment, scenes: Path) -> None:
+    shards = [
+        client.train_ids for client in make_clients(tiny(clients=clients(("saliency", 2), ("surface_normals", 3))))
+    ]
+    everyone = [image_id for shard in shards for image_id in shard]
+    assert sorted(everyone) == sorted(PascalContext(scenes).image_ids("train"))
+    assert sorted(map(len, shards)) == [3, 3, 3, 3, 4]
+
+
+def test_partition_across_a_task_deals_every_image_to_every_task(tiny: MakeExperiment, scenes: Path) -> None:
+    groups = clients(("saliency", 2), ("surface_normals", 3), ("saliency", 2))
+    made = make_clients(tiny(clients=groups, partition={"across": "task"}))
+    train = sorted(PascalContext(scenes).image_ids("train"))
+    sizes = {}
+    for task in ("saliency", "surface_normals"):
+        shards = [client.train_ids for client in made if client.group == task]
+        assert sorted(image_id for shard in shards for image_id in shard) == train
+        sizes[task] = sorted(map(len, shards))
+    assert sizes == {"saliency": [4, 4, 4, 4], "surface_normals": [5, 5, 6]}
+
+
+def test_each_dataset_is_dealt_to_its_own_clients(tiny: MakeExperiment, scenes: Path, shared: Path) -> None:
+    sets = {**data(scenes), "real": {"format": "pascal_context", "root": str(shared / "data" / "pascal_mini")}}
+    groups = [*clients(("saliency", 2)), {"tasks": ["saliency"], "data": "real", "count": 2}]
+    made = make_clients(tiny(data=sets, clients=groups))
+    assert [(client.name, client.dataset, client.examples) for client in made] == [
+        ("saliency-0", "scenes", 8),
+        ("saliency-1", "scenes", 8),
+        ("saliency-2", "real", 5),
+        ("saliency-3", "real", 4),
+    ]
+    assert set(made[2].train_ids + made[3].train_ids) == set(PascalContext(sets["real"]["root"]).image_ids("train"))
+
+
+@pytest.mark.parametrize("scheme", ["iid", "quantity", "label"])
+def test_shards_are_a_function_of_the_seed_alone(tiny: MakeExperiment, scheme: str) -> None:
+    def shards(**sections: Any) -> list[tuple[str, ...]]:
+        return [client.train_ids for client in make_clients(tiny(partition={"scheme": scheme}, **sections))]
+
+    assert shards() == shards(algorithm={"name": "local"}, rounds=7, model={"encoder": "resnet18"})
+    assert shards() != shards(seed=1)
+
+
+def test_minimum_and_scheme_reach_the_partition(tiny: MakeExperiment) -> None:
+    experiment = tiny(clients=clients(("saliency", 4)), partition={"scheme": "quantity", "alpha": 0.01, "minimum": 3})
+    assert sorted(client.examples for client in make_clients(experiment)) == [3, 3, 3, 7]
+
+
+@pytest.mark.parametrize("across", ["dataset", "task"])
+def test_human_parts_clients_get_only_images_with_people(tiny: MakeExperiment, scenes: Path, across: str) -> None:
+    """The trap of flags that index the full list: the flag is asked for each image that the shard really holds."""
+    groups = clients(("human_parts", 2), ("human_parts+saliency", 1), ("saliency", 1))
+    made = make_clients(tiny(clients=groups, partition={"across": across}, evaluation={"max_images": None}))
+    train, val = by_people(scenes, "train"), by_people(scenes, "val")
+    assert (len(train[True]), len(train[False]), len(val[True]), len(val[False])) == (8, 8, 4, 4)
+    for client in made[:3]:
+        assert set(client.train_ids) <= set(train[True])
+        assert client.held_out_ids == tuple(val[True])
+    assert set(made[3].train_ids) & set(train[False])
+    if across == "task":
+        assert sorted(made[0].train_ids + made[1].train_ids) == train[True]
+        assert sorted(made[2].train_ids) == train[True]
+
+
+def test_real_human_parts_clients_get_only_images_with_people(tiny: MakeExperiment, shared: Path) -> None:
+    root = shared / "data" / "pascal_mini"
+    groups = clients(("human_parts", 1), ("semantic_segmentation", 1))
+    made = make_clients(
+        tiny(data=data(root), clients=groups, partition={"across": "task"}, evaluation={"max_images": None})
+    )
+    train, val = by_people(root, "train"), by_people(root, "val")
+    assert len(train[True]) + len(val[True]) == 8
+    assert made[0].train_ids == tuple(train[True])
+    assert made[0].held_out_ids == tuple(val[True])
+    assert (made[1].examples, len(made[1].held_out_ids)) == (9, 9)
+
+
+@pytest.mark.parametrize(("maximum", "expected"), [(None, 8), (3, 3), (100, 8)])
+def test_held_out_images_are_the_first_of_the_split(
+    tiny: MakeExperiment, scenes: Path, maximum: int | None, expected: int
+) -> None:
+    made = make_clients(tiny(evaluation={"max_images": maximum}))
+    first = tuple(PascalContext(scenes).image_ids("val"))[:expected]
+    assert {client.held_out_ids for client in made} == {first}
+
+
+def test_a_shard_without_a_usable_image(
+    tiny: MakeExperiment, scenes: Path, part_of_scenes: Callable[..., dict[str, Any]]
+) -> None:
+    train, val = by_people(scenes, "train"), by_people(scenes, "val")
+    experiment = tiny(
+        data=part_of_scenes(train[False][:4], val[True], "human_parts"), clients=clients(("human_parts", 1))
+    )
+    message = (
+        "^client human_parts-0: its shard of 4 images of data.scenes has none with targets for human_parts; "
+        "give it more images or fewer clients$"
+    )
+    with pytest.raises(DataError, match=message):
+        make_clients(experiment)
+
+
+def test_a_val_split_without_a_usable_image(
+    tiny: MakeExperiment, scenes: Path, part_of_scenes: Callable[..., dict[str, Any]]
+) -> None:
+    train, val = by_people(scenes, "train"), by_people(scenes, "val")
+    sets = part_of_scenes(train[True], val[False], "human_parts", "sal_distill")
+    message = "^data.scenes: its val split has no image for human_parts, saliency$"
+    with pytest.raises(DataError, match=message):
+        make_clients(tiny(data=sets, clients=clients(("saliency+human_parts", 1))))
+
+
+def test_a_task_that_the_data_lacks(
+    tiny: MakeExperiment, scenes: Path, part_of_scenes: Callable[..., dict[str, Any]]
+) -> None:
+    train, val = by_people(scenes, "train"), by_people(scenes, "val")
+    sets = part_of_scenes(train[True], val[True], "human_parts", "sal_distill")
+    with pytest.raises(DataError, match="part: has no task 'surface_normals', it has: human_parts, saliency"):
+        make_clients(tiny(data=sets, clients=clients(("saliency", 1), ("surface_normals", 1))))
+    with pytest.raises(DataError, match="has no task 'semantic_segmentation'"):  # its classes are what is skewed
+        make_clients(tiny(data=sets, clients=clients(("saliency", 1)), partition={"scheme": "label"}))
+
+
+def test_more_clients_than_images(tiny: MakeExperiment) -> None:
+    groups = clients(("saliency", 10), ("surface_normals", 7))
+    message = "partition: 16 images cannot fill 17 shards of at least 1, allowed are 1 to 16 shards"
+    with pytest.raises(DataError, match=message):
+        make_clients(tiny(clients=groups))
+    assert len(make_clients(tiny(clients=groups, partition={"across": "task"}))) == 17
+
+
+def test_open_dataset_draws_it_once(tmp_path: Path) -> None:
+    drawn = GeneratedData(format="generated", root=str(tmp_path / "new"), images=4, size=32, val_fraction=0.5)
+    seen: list[tuple[int, int]] = []
+
+    def count(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    assert len(open_dataset(drawn, on_progress=count).image_ids("train")) == 2
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    open_dataset(drawn, on_progress=count)
+    assert len(seen) == 4
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == times
+    with pytest.raises(DataError, match=r"new: was generated with seed 0 \(asked for: 1\), nothing was overwritten"):
+        open_dataset(drawn.model_copy(update={"seed": 1}))
+
+
+def test_open_dataset_of_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing: no such dataset folder"):
+        open_dataset(PascalContextData(format="pascal_context", root=str(tmp_path / "missing")))
+
+
+def test_every_client_starts_from_the_same_encoder(tiny: MakeExperiment) -> None:
+    """Whatever its tasks; and a task's decoder starts the same in every model that has it."""
+    experiment = tiny()
+    one = float_values(make_model(experiment, ["saliency"]))
+    both = float_values(make_model(experiment, ["saliency", "surface_normals"]))
+    assert set(one) < set(both)
+    assert all(np.array_equal(value, both[name]) for name, value in one.items())
+    other = float_values(make_model(tiny(seed=1), ["saliency"]))
+    assert not np.array_equal(one["encoder.conv1.weight"], other["encoder.conv1.weight"])
+    name = "decoders.saliency.classifier.weight"
+    assert not np.array_equal(one[name], other[name])
+
+
+def test_an_unknown_encoder_is_named_when_the_model_is_built(tiny: MakeExperiment) -> None:
+    with pytest.raises(ConfigError, match=r"model\.encoder: unknown encoder 'resnet9', allowed: resnet10"):
+        make_model(tiny(model={"encoder": "resnet9"}), ["saliency"])
+
+
+def test_local_training_takes_every_setting(tiny: MakeExperiment) -> None:
+    experiment = tiny(rounds=9, local={"momentum": 0.5, "schedule": "cosine", "loss_weights": {"saliency": 2.0}})
+    made = dataclasses.asdict(make_local_training(experiment))
+    assert made == {**experiment.local.model_dump(), "rounds": 9}
+    assert (made["momentum"], made["max_steps"], made["loss_weights"]) == (0.5, 2, {"saliency": 2.0})
+
+
+def test_trainers_of_one_group_share_a_model_and_all_share_a_dataset(tiny: MakeExperiment) -> None:
+    experiment = tiny()
+    factory = TrainerFactory(experiment)
+    first, second, saliency, _ = (factory(client) for client in make_clients(experiment))
+    assert first.model is second.model
+    assert first.model is not saliency.model
+    assert first.dataset is saliency.dataset
+    assert first.spec.train_ids != second.spec.train_ids
+    assert [task.name for task in saliency.tasks] == ["saliency"]
+    assert saliency.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("chosen", ["auto", "cpu"])
+def test_a_client_without_a_gpu_share_computes_on_the_cpu(tiny: MakeExperiment, chosen: str) -> None:
+    experiment = tiny(runtime={"device": chosen, "gpus_per_client": 0})
+    trainer = TrainerFactory(experiment)(make_clients(experiment)[0])
+    assert trainer.device == torch.device("cpu")
+    assert {value.device.type for value in trainer.model.module.state_dict().values()} == {"cpu"}
+
+
+def test_probe_gives_sixteen_rows_an_image(tiny: MakeExperiment) -> None:
+    experiment = tiny()
+    probe = EncoderProbe(experiment)
+    encoder = encoder_of(float_values(make_model(experiment, ())))
+    rows = probe(encoder, 3)
+    assert rows.shape == (3 * 16, 512)
+    assert rows.dtype == np.float32
+    assert rows.std() > 0
+    np.testing.assert_array_equal(probe(encoder, 3), rows)
+    np.testing.assert_allclose(probe(encoder, 2), rows[:32], rtol=1e-4, atol=1e-5)
+    changed = {name: value * np.float32(0.5) for name, value in encoder.items()}
+    assert not np.allclose(probe(changed, 3), rows)
+    np.testing.assert_array_equal(probe(encoder, 3), rows)  # what was probed in between leaves no trace
+
+
+def test_probe_takes_images_from_the_datasets_in_turn(tiny: MakeExperiment, scenes: Path, shared: Path) -> None:
+    real = {"format": "pascal_context", "root": str(shared / "data" / "pascal_mini")}
+    encoder = encoder_of(float_values(make_model(tiny(), ())))
+    mixed = EncoderProbe(tiny(data={**data(scenes), "real": real}))(encoder, 4).reshape(4, -1)
+    drawn = EncoderProbe(tiny())(encoder, 2).reshape(2, -1)
+    np.testing.assert_allclose(mixed[[0, 2]], drawn, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(mixed[1], drawn[0])
+    assert not np.allclose(mixed[1], mixed[3])
+
+
+def test_probe_goes_round_a_small_dataset(tiny: MakeExperiment) -> None:
+    encoder = encoder_of(float_values(make_model(tiny(), ())))
+    rows = EncoderProbe(tiny())(encoder, 17).reshape(17, -1)
+    np.testing.assert_allclose(rows[16], rows[0], rtol=1e-4, atol=1e-5)  # there are 16 training images
+
+
+def test_simulation_has_one_decoder_per_task_and_the_settings(tiny: MakeExperiment) -> None:
+    experiment = tiny(rounds=4, evaluation={"every": 2})
+    made = make_clients(experiment)
+    simulation = make_simulation(experiment, made)
+    assert {name.split(".")[1] for name in decoders_of(simulation.initial)} == {
+        "semantic_segmentation",
+        "saliency",
+        "surface_normals",
+    }
+    assert simulation.algorithm == experiment.algorithm
+    assert simulation.clients == made
+    assert (simulation.rounds, simulation.evaluate_every) == (4, 2)
+    assert simulation.stages == {"before_aggregation", "after_aggregation"}
+    expected = float_values(make_model(experiment, ["saliency"]))
+    assert all(np.array_equal(value, simulation.initial[name]) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(("normalisation", "kept"), [("average", True), ("local", False)])
+def test_what_stays_with_clients_is_no_part_of_the_common_start(
+    tiny: MakeExperiment, normalisation: str, kept: bool
+) -> None:
+    experiment = tiny(model={"normalisation": normalisation}, clients=clients(("saliency", 1)))
+    spec = ClientSpec("saliency-0", ("saliency",), "scenes", ("a",), ("b",))
+    initial = make_simulation(experiment, [spec]).initial
+    assert ("encoder.bn1.weight" in initial) == kept
+    assert ("encoder.bn1.running_mean" in initial) == kept
+    assert "encoder.conv1.weight" in initial

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+from mfed_ray.algorithms.contract import Diagnostics
+from mfed_ray.messages import ClientReport, ClientSpec
+from mfed_ray.results.recorder import Recorder, RunIdentity
+from mfed_ray.results.run_folder import RunFolder
+from mfed_ray.results.tables import read_table
+from mfed_ray.simulation import RoundReport
+
+RUN = RunIdentity("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4)
+CLIENTS = [
+    ClientSpec("saliency-0", ("saliency",), "scenes", ("a",), ("b",)),
+    ClientSpec("human_parts+saliency-0", ("human_parts", "saliency"), "people", ("c",), ("d",)),
+]
+FIRST, SECOND = (client.name for client in CLIENTS)
+INITIAL = RoundReport(0, [], [ClientReport(FIRST, {}, {"saliency": {"max_miou": 0.5}})], Diagnostics(), {}, 0, 0)
+TRAINED = RoundReport(
+    1,
+    [
+        ClientReport(FIRST, {"saliency": {"loss": 2.0}}, {"saliency": {"max_miou": 0.6}}, 1.5, 300),
+        ClientReport(SECOND, {"human_parts+saliency": {"steps": 3}}, {}, 1.0, 500),
+    ],
+    [ClientReport(SECOND, {}, {"human_parts": {"miou": 0.7}, "saliency": {"max_f": 0.8, "max_miou": 0.9}}, 0.5, 400)],
+    Diagnostics(
+        {("saliency", "human_parts+saliency"): 0.25, ("human_parts+saliency", "saliency"): -0.5},
+        frozenset({("saliency", "human_parts+saliency")}),
+    ),
+    {"fit": 1.0, "aggregate": 0.25, "evaluate": 0.5},
+    bytes_up=1000,
+    bytes_down=2000,
+)
+
+
+def recorder(folder: Path) -> Recorder:
+    return Recorder(RunFolder(folder), RUN, CLIENTS)
+
+
+def test_rows_of_a_round_by_hand(tmp_path: Path) -> None:
+    recorder(tmp_path).record(TRAINED)
+    metrics = read_table(tmp_path / "metrics.parquet")
+    assert set(metrics[["run_id", "experiment", "algorithm", "seed", "round"]].itertuples(index=False, name=None)) == {
+        ("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4, 1)
+    }
+    columns = ["stage", "client", "task", "dataset", "split", "metric", "value"]
+    assert list(metrics[columns].itertuples(index=False, name=None)) == [
+        ("training", FIRST, "saliency", "scenes", "train", "loss", 2.0),
+        ("before_aggregation", FIRST, "saliency", "scenes", "val", "max_miou", 0.6),
+        ("training", SECOND, "human_parts+saliency", "people", "train", "steps", 3.0),
+        ("after_aggregation", SECOND, "human_parts", "people", "val", "miou", 0.7),
+        ("after_aggregation", SECOND, "saliency", "people", "val", "max_f", 0.8),
+        ("after_aggregation", SECOND, "saliency", "people", "val", "max_miou", 0.9),
+    ]
+
+
+def test_costs_of_a_round_by_hand(tmp_path: Path) -> None:
+    one = recorder(tmp_path)
+    one.record(INITIAL)
+    one.record(TRAINED)
+    assert list(read_table(tmp_path / "rounds.parquet").itertuples(index=False, name=None)) == [
+        (RUN.run_id, 0, 0.0, 0.0, 0.0, 0, 0, 0),
+        (RUN.run_id, 1, 1.0, 0.25, 0.5, 1000, 2000, 500),  # the largest process's memory
+    ]
+
+
+def test_a_round_of_nobody_has_no_memory(tmp_path: Path) -> None:
+    recorder(tmp_path).record(RoundReport(2, [], [], Diagnostics(), {"fit": 0.5}, 0, 0))
+    row = read_table(tmp_path / "rounds.parquet").iloc[0]
+    assert (row["fit_seconds"], row["evaluate_seconds"], row["peak_memory_bytes"]) == (0.5, 0.0, 0)
+
+
+def test_correlations_say_whose_encoder_went_where(tmp_path: Path) -> None:
+    recorder(tmp_path).record(TRAINED)
+    found = read_table(tmp_path / "correlations.parquet")
+    assert list(found[["group", "other", "correlation", "fused"]].itertuples(index=False, name=None)) == [
+        ("human_parts+saliency", "saliency", 0.25, True),  # saliency's encoder into human_parts+saliency's
+        ("saliency", "human_parts+saliency", -0.5, False),
+    ]
+
+
+def test_resume_takes_up_all_three_tables(tmp_path: Path) -> None:
+    names = ("metrics", "rounds", "correlations")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        folder.mkdir()
+        one = recorder(folder)
+        one.record(INITIAL)
+        one.record(TRAINED)
+    resumed = recorder(broken)
+    resumed.resume(last_round=0)  # the checkpoint of round 1 was not written any more
+    resumed.record(TRAINED)
+    for name in names:
+        assert (whole / f"{name}.parquet").read_bytes() == (broken / f"{name}.parquet").read_bytes()

@@ -1,0 +1,126 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mfed_ray.errors import RunFolderError
+from mfed_ray.results.run_folder import RunFolder
+
+CONFIG: dict[str, Any] = {
+    "seed": 0,
+    "algorithm": {"name": "mfed", "decoder_proximal_weight": 1e-05, "correlation_matrix": None},
+    "clients": [{"tasks": ["saliency"], "count": 2}],
+    "runtime": {"backend": "ray", "max_actors": 4, "threads_per_client": 1},
+}
+FREE = frozenset({"runtime.backend", "runtime.max_actors"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    """A folder in which a run of CONFIG began."""
+    made = RunFolder(tmp_path / "runs" / "one")
+    made.write_config(CONFIG)
+    return made
+
+
+def changed(**sections: Any) -> dict[str, Any]:
+    return {
+        key: {**CONFIG[key], **new} if isinstance(new, dict) else new for key, new in {**CONFIG, **sections}.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        changed(runtime={"backend": "serial", "max_actors": None}),
+        {key: CONFIG[key] for key in reversed(CONFIG)},
+    ],
+    ids=["equal", "free keys differ", "other order of keys"],
+)
+def test_an_equal_run_goes_on(folder: RunFolder, config: dict[str, Any]) -> None:
+    folder.check(config, FREE)
+    assert yaml.safe_load((folder.path / "config.yaml").read_text()) == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        (changed(seed=1), "seed"),
+        (changed(runtime={"threads_per_client": 2, "backend": "serial"}), "runtime.threads_per_client"),
+        (
+            changed(algorithm={"decoder_proximal_weight": 2e-05, "correlation_matrix": {"a": {"b": 1.0}}}, seed=3),
+            "algorithm.correlation_matrix, algorithm.decoder_proximal_weight, seed",
+        ),
+        (changed(clients=[{"tasks": ["saliency"], "count": 3}]), "clients"),
+        ({**CONFIG, "algorithm": {"name": "local"}}, "algorithm.decoder_proximal_weight, algorithm.name"),
+        ({**CONFIG, "rounds": 3}, "rounds"),
+    ],
+)
+def test_another_run_is_refused_by_its_differing_keys(folder: RunFolder, config: dict[str, Any], keys: str) -> None:
+    message = f"{folder.path} holds a run with another {keys}; choose another folder with --out"
+    with pytest.raises(RunFolderError, match=f"^{re.escape(message)}$"):
+        folder.check(config, FREE)
+
+
+def test_a_key_is_free_only_if_it_is_said_to_be(folder: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match=r"with another runtime\.backend; choose"):
+        folder.check(changed(runtime={"backend": "serial"}), frozenset({"runtime.max_actors"}))
+
+
+def test_a_new_and_an_empty_folder_are_taken(tmp_path: Path) -> None:
+    RunFolder(tmp_path / "new").check(CONFIG, FREE)
+    RunFolder(tmp_path).check(CONFIG, FREE)
+    assert not any(tmp_path.iterdir())  # a check writes nothing
+
+
+def test_a_foreign_folder_and_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    for path in (tmp_path, tmp_path / "thesis.tex"):
+        message = f"{path} is no run's folder and not empty; choose another with --out"
+        with pytest.raises(RunFolderError, match=f"^{re.escape(message)}$"):
+            RunFolder(path).check(CONFIG, FREE)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"seed: [0", r"config\.yaml: cannot be read as a run's config \(while parsing a flow sequence .*line 1"),
+        (b"seed: \xff", r"config\.yaml: cannot be read as a run's config \('utf-8' codec"),
+        (b"", r"config\.yaml: expected a run's config, a mapping, found NoneType"),
+    ],
+)
+def test_a_damaged_config_is_named(folder: RunFolder, content: bytes, message: str) -> None:
+    (folder.path / "config.yaml").write_bytes(content)
+    with pytest.raises(RunFolderError, match=message):
+        folder.check(CONFIG, FREE)
+
+
+def test_config_keeps_its_order_and_its_numbers(folder: RunFolder) -> None:
+    text = (folder.path / "config.yaml").read_text()
+    assert list(yaml.safe_load(text)) == list(CONFIG)
+    assert yaml.safe_load(text)["algorithm"]["decoder_proximal_weight"] == 1e-05
+
+
+def test_json_files_are_replaced_and_appended_to(folder: RunFolder) -> None:
+    folder.write_json("partition.json", {"saliency-0": ["a"]})
+    folder.write_json("partition.json", {"saliency-0": ["b", "c"]})
+    for start in (1, 2):
+        folder.append_json("environment.json", {"start": start})
+    assert json.loads((folder.path / "partition.json").read_text()) == {"saliency-0": ["b", "c"]}
+    assert json.loads((folder.path / "environment.json").read_text()) == [{"start": 1}, {"start": 2}]
+    assert {path.name for path in folder.path.iterdir()} == {"config.yaml", "environment.json", "partition.json"}
+
+
+def test_a_write_that_fails_leaves_the_old_file(folder: RunFolder) -> None:
+    folder.write_json("partition.json", {"saliency-0": ["a"]})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        folder.write_json("partition.json", {"saliency-0": {"a", "b"}})
+    assert json.loads((folder.path / "partition.json").read_text()) == {"saliency-0": ["a"]}
+
+
+def test_checkpoints_lie_in_the_folder(folder: RunFolder) -> None:
+    assert folder.checkpoints == folder.path / "checkpoints"

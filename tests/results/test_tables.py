@@ -1,0 +1,98 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mfed_ray.errors import RunFolderError
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table, read_table
+
+KINDS: dict[str, Any] = {"str": "a", "int64": 7, "float64": 0.1, "bool": True}
+
+
+def correlation(number: int, group: str = "saliency") -> dict[str, Any]:
+    return {"run_id": "r", "round": number, "group": group, "other": "x", "correlation": 0.1 * number, "fused": True}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    return Table(tmp_path / "correlations.parquet", CORRELATIONS)
+
+
+def rounds_in(path: Path) -> list[int]:
+    return [int(number) for number in read_table(path)["round"]]
+
+
+@pytest.mark.parametrize("columns", [METRICS, ROUNDS, CORRELATIONS])
+def test_file_has_the_named_columns_and_types(tmp_path: Path, columns: dict[str, str]) -> None:
+    path = tmp_path / "table.parquet"
+    table = Table(path, columns)
+    row = {name: KINDS[kind] for name, kind in columns.items()}
+    table.add([dict(reversed(row.items()))])
+    table.write()
+    frame = read_table(path)
+    assert frame.to_dict("records") == [row]
+    assert list(frame.columns) == list(columns)
+    assert [str(frame[name].dtype) for name, kind in columns.items() if kind != "str"] == [
+        kind for kind in columns.values() if kind != "str"
+    ]
+
+
+def test_an_empty_table_keeps_its_columns(table: Table, tmp_path: Path) -> None:
+    """FedAvg has no correlations: its file is there, and empty."""
+    table.write()
+    frame = read_table(tmp_path / "correlations.parquet")
+    assert (len(frame), list(frame.columns)) == (0, list(CORRELATIONS))
+    assert [str(frame[name].dtype) for name in ("round", "fused")] == ["int64", "bool"]
+
+
+def test_write_replaces_with_all_rows_so_far(table: Table, tmp_path: Path) -> None:
+    path = tmp_path / "correlations.parquet"
+    for number in (1, 2):
+        table.add([correlation(number), correlation(number, "human_parts")])
+        table.write()
+    assert rounds_in(path) == [1, 1, 2, 2]
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_write_that_fails_leaves_the_old_file(table: Table, tmp_path: Path) -> None:
+    path = tmp_path / "correlations.parquet"
+    table.add([correlation(1)])
+    table.write()
+    before = path.read_bytes()
+    table.add([{**correlation(2), "round": "second"}])
+    with pytest.raises(ValueError, match="second"):
+        table.write()
+    assert path.read_bytes() == before
+
+
+def test_restore_drops_rows_of_later_rounds(table: Table, tmp_path: Path) -> None:
+    path = tmp_path / "correlations.parquet"
+    table.add([correlation(number) for number in (0, 1, 2, 3)])
+    table.write()
+    resumed = Table(path, CORRELATIONS)
+    resumed.restore(last_round=1)
+    assert rounds_in(path) == [0, 1, 2, 3]  # the file changes with the next write only
+    resumed.add([correlation(2, "saliency again")])
+    resumed.write()
+    assert rounds_in(path) == [0, 1, 2]
+    assert read_table(path)["group"].tolist() == ["saliency", "saliency", "saliency again"]
+    assert read_table(path)["correlation"].tolist() == [0.0, 0.1, 0.2]
+
+
+def test_restore_of_an_undisturbed_table_writes_the_same_bytes(table: Table, tmp_path: Path) -> None:
+    path = tmp_path / "correlations.parquet"
+    table.add([correlation(1), {**correlation(2), "correlation": float("nan"), "fused": False}])
+    table.write()
+    before = path.read_bytes()
+    resumed = Table(path, CORRELATIONS)
+    resumed.restore(last_round=2)
+    resumed.write()
+    assert path.read_bytes() == before
+
+
+def test_a_table_that_is_missing_or_no_parquet(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"missing\.parquet: cannot be read as a Parquet table \(.*missing"):
+        read_table(tmp_path / "missing.parquet")
+    (tmp_path / "text.parquet").write_text("round,value\n1,2\n")
+    with pytest.raises(RunFolderError, match=r"text\.parquet: cannot be read as a Parquet table \("):
+        Table(tmp_path / "text.parquet", ROUNDS).restore(1)

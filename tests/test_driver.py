@@ -1,0 +1,97 @@
+"""What a run's folder holds, and that wrong input leaves it as it was."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mfed_ray.driver import identity, run
+from mfed_ray.errors import DataError, InputError, PlacementError, RunFolderError
+from mfed_ray.experiment import Experiment, parse_experiment
+
+MakeExperiment = Callable[..., Experiment]
+
+
+def follow(experiment: Experiment, folder: Path) -> int:
+    return sum(1 for _ in run(experiment, folder))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_is_left_alone(tiny: MakeExperiment, tmp_path: Path) -> None:
+    experiment = tiny(rounds=1)
+    assert follow(experiment, tmp_path / "run") > 0
+    before = contents(tmp_path / "run")
+    assert follow(experiment, tmp_path / "run") == 0
+    assert contents(tmp_path / "run") == before
+    assert set(before) >= {"config.yaml", "environment.json", "partition.json", "metrics.parquet", "rounds.parquet"}
+
+
+def test_the_folder_says_what_ran_and_where(tiny: MakeExperiment, tmp_path: Path) -> None:
+    experiment = tiny(rounds=1)
+    follow(experiment, tmp_path)
+    assert parse_experiment(yaml.safe_load((tmp_path / "config.yaml").read_text())) == experiment
+    starts = json.loads((tmp_path / "environment.json").read_text())
+    assert len(starts) == 1
+    assert {"versions", "commit", "cpus", "gpus", "memory_bytes"} <= set(starts[0])
+    shards = json.loads((tmp_path / "partition.json").read_text())
+    assert [len(ids) for ids in shards.values()] == [4, 4, 4, 4]
+    assert len({image_id for ids in shards.values() for image_id in ids}) == 16
+
+
+def test_a_folder_of_another_config_is_refused_and_kept(tiny: MakeExperiment, tmp_path: Path) -> None:
+    follow(tiny(rounds=1), tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(RunFolderError, match=r"another local\.learning_rate, seed; choose another folder with --out"):
+        follow(tiny(rounds=1, seed=1, local={"learning_rate": 0.5}), tmp_path)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("backend", ["serial", "ray"])
+@pytest.mark.usefixtures("ray_cluster")
+def test_wrong_data_is_reported_before_a_folder_is_made(tiny: MakeExperiment, tmp_path: Path, backend: str) -> None:
+    data = {"scenes": {"format": "pascal_context", "root": str(tmp_path / "missing")}}
+    with pytest.raises(DataError, match="missing"):
+        follow(tiny(data=data, runtime={"backend": backend}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_gpu_than_exists_is_reported_before_a_folder_is_made(tiny: MakeExperiment, tmp_path: Path) -> None:
+    with pytest.raises(PlacementError, match="gpus_per_client: 3"):
+        follow(tiny(runtime={"backend": "ray", "gpus_per_client": 3}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unreadable_image_is_named(tiny: MakeExperiment, tmp_path: Path, scenes: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(scenes, copy)
+    victim = sorted((copy / "JPEGImages").iterdir())[0]
+    victim.write_bytes(b"not an image")
+    with pytest.raises(InputError, match=victim.name):
+        follow(
+            tiny(
+                data={"scenes": {"format": "pascal_context", "root": str(copy)}},
+                local={"max_steps": None},
+                evaluation={"max_images": None},
+                rounds=1,
+            ),
+            tmp_path / "run",
+        )
+
+
+def test_run_id_depends_on_what_can_change_results(tiny: MakeExperiment) -> None:
+    def run_id(experiment: Experiment) -> str:
+        return identity(experiment).run_id
+
+    assert run_id(tiny()) == run_id(tiny(runtime={"backend": "ray", "max_actors": 3}))
+    assert run_id(tiny()) != run_id(tiny(rounds=3))
+    assert run_id(tiny()) != run_id(tiny(runtime={"threads_per_client": 2}))
+    stem, seed = run_id(tiny(seed=5)).rsplit("-", 1)
+    assert (stem, seed) == (run_id(tiny()).rsplit("-", 1)[0], "seed5")

@@ -1,0 +1,64 @@
+"""Every shipped experiment loads; those of the paper build and take one step on two generated images."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mfed_ray.experiment import load_experiment, parse_experiment
+from mfed_ray.experiment.build import TrainerFactory, make_clients
+from mfed_ray.experiment.loading import load_tree, merge
+from mfed_ray.messages import State
+from mfed_ray.tasks import TASKS
+
+FOLDER = Path(__file__).resolve().parents[1] / "experiments"
+FILES = sorted(path for path in FOLDER.rglob("*.yaml"))
+PAPER = [
+    FOLDER / f"pascal_context/{algorithm}_resnet{depth}.yaml"
+    for algorithm in ("local", "fedavg", "mfed")
+    for depth in (50, 101)
+]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_loads_and_says_how_to_run_it(path: Path) -> None:
+    assert load_experiment(path).rounds > 0
+    assert "#   mfed run experiments/" in path.read_text()
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_paper_experiment_builds_and_takes_a_step(path: Path, scenes: Path) -> None:
+    tree = load_tree(path)
+    algorithm, depth = path.stem.split("_resnet")
+    assert (tree["algorithm"]["name"], tree["model"]["encoder"]) == (algorithm, f"resnet{depth}")
+    assert tree["model"]["weights"] == "torchvision"
+    small = {
+        "data": {"pascal": {"root": str(scenes)}},
+        "model": {"weights": None},  # they cannot be had offline; the architecture is the same
+        "augmentation": {"crop_size": 32},
+        "local": {"batch_size": 2, "max_steps": 1, "loading_workers": 0},
+        "runtime": {"gpus_per_client": 0},
+    }
+    experiment = parse_experiment(merge(tree, small))
+    torch.set_num_threads(2)
+    client = make_clients(experiment)[0 if depth == "50" else -1]
+    trainer = TrainerFactory(experiment)(client)
+    server = experiment.algorithm.init([client], trainer.model.initial)
+    fit = experiment.algorithm.fit(trainer, experiment.algorithm.instruct(server, client, 1), State())
+    assert fit.metrics[client.group]["steps"] == 1
+    assert fit.metrics[client.group]["loss"] > 0
+    after = fit.params or fit.state.params["model"]
+    moved = {name for name, value in after.items() if not (value == trainer.model.initial[name]).all()}
+    assert {name.split(".")[0] for name in moved} == {"encoder", "decoders"}
+
+
+def test_paper_experiments_have_the_papers_tasks() -> None:
+    for path in PAPER:
+        tasks = {task for clients in load_experiment(path).clients for task in clients.tasks}
+        assert tasks == {"semantic_segmentation", "human_parts", "saliency", "edge_detection"}
+
+
+def test_quickstart_is_a_federation_of_eight_or_more_clients_and_four_or_more_tasks() -> None:
+    experiment = load_experiment(FOLDER / "quickstart.yaml")
+    assert sum(clients.count for clients in experiment.clients) >= 8
+    assert len({task for clients in experiment.clients for task in clients.tasks} & set(TASKS)) >= 4

@@ -1,0 +1,173 @@
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mfed_ray.algorithms.contract import Diagnostics
+from mfed_ray.experiment import Experiment
+from mfed_ray.messages import ClientReport
+from mfed_ray.progress import counting, headlines, show
+from mfed_ray.simulation import Progress, RoundReport
+
+MakeExperiment = Callable[..., Experiment]
+FOLDER = Path("runs/tiny")
+
+
+def report(number: int, miou: tuple[float, ...] = (), error: float | None = None) -> RoundReport:
+    clients = [ClientReport(f"s-{i}", {}, {"semantic_segmentation": {"miou": v}}) for i, v in enumerate(miou)]
+    if error is not None:
+        clients.append(ClientReport("n-0", {}, {"surface_normals": {"mean_error": error}}))
+    return RoundReport(number, [], clients, Diagnostics(), {}, 0, 0)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output passes for a terminal of 100 columns."""
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": "100"}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard output is what pytest makes it: no terminal, and narrow."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "20")
+
+
+def without_seconds(text: str) -> str:
+    return re.sub(r"\[\d+ s\]", "[_ s]", text)
+
+
+@pytest.mark.usefixtures("plain")
+def test_plain_lines_exactly(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line a round, never broken however narrow; nothing for single clients, no metrics where none are."""
+    events: list[Progress | RoundReport] = [
+        Progress(0, "evaluate", 1, 4),
+        report(0, (0.1, 0.2), 40.0),
+        Progress(1, "fit", 1, 4),
+        report(1),
+        report(2, (0.25, 0.5), 30.12346),
+    ]
+    show(iter(events), tiny(seed=3), FOLDER)
+    assert without_seconds(capsys.readouterr().out).splitlines() == [
+        "tiny: mfed, seed 3, in runs/tiny",
+        "round 0/2  semantic_segmentation miou 0.1500  surface_normals mean_error 40.0000  [_ s]",
+        "round 1/2  [_ s]",
+        "round 2/2  semantic_segmentation miou 0.3750  surface_normals mean_error 30.1235  [_ s]",
+    ]
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_line_is_printed_as_soon_as_its_round_is_done(
+    tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+
+    def events() -> Iterator[Progress | RoundReport]:
+        for number in (1, 2):
+            yield report(number, (0.5,))
+            seen.append(without_seconds(capsys.readouterr().out).splitlines()[-1])
+
+    show(events(), tiny(), FOLDER)
+    assert seen == [f"round {number}/2  semantic_segmentation miou 0.5000  [_ s]" for number in (1, 2)]
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_finished_run_says_so(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    show(iter([]), tiny(), FOLDER)
+    assert capsys.readouterr().out.splitlines() == [
+        "tiny: mfed, seed 0, in runs/tiny",
+        "already finished: 2 rounds in runs/tiny",
+    ]
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_folders_name_is_printed_as_it_is(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    show(iter([]), tiny(), Path("runs/[bold]:car:"))
+    assert capsys.readouterr().out.count("in runs/[bold]:car:\n") == 2
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_finished_run_says_so_on_a_terminal(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    show(iter([]), tiny(), FOLDER)
+    assert screen(capsys).endswith("already finished: 2 rounds in runs/tiny\n")
+
+
+def screen(capsys: pytest.CaptureFixture[str]) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of the last table drawn, header aside."""
+    last = text[text.rindex("┏") :]
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in last.splitlines() if line.startswith("│")]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_live_board_shows_first_now_and_best(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    """Best is the highest miou, the lowest error; a round without evaluation changes no cell."""
+    events = [report(0, (0.1, 0.2), 40.0), report(1, (0.6,), 25.0), report(2, (0.4,), 30.0), report(3)]
+    show(iter(events), tiny(rounds=3), Path("runs/[bold]"))
+    text = screen(capsys)
+    assert "tiny: mfed, seed 0, in runs/[bold]" in text
+    assert cells(text) == [
+        ["semantic_segmentation", "miou", "0.1500", "0.4000", "0.6000"],
+        ["surface_normals", "mean_error (lower is better)", "40.0000", "30.0000", "25.0000"],
+    ]
+    assert text.rstrip().endswith("round 3/3 done")
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize(
+    ("events", "status"),
+    [
+        ([], "starting"),
+        ([Progress(1, "fit", 2, 4)], "round 1/5: fit 2/4 clients"),
+        ([report(0)], "round 0/5 done"),  # a single round tells nothing about the time that the others take
+        ([report(0), report(1)], "round 1/5 done, about _ s to go"),
+        ([report(3), report(4), Progress(5, "evaluate", 4, 4)], "round 5/5: evaluate 4/4 clients"),
+        ([report(4), report(5)], "round 5/5 done"),
+    ],
+)
+def test_live_boards_status(
+    tiny: MakeExperiment,
+    capsys: pytest.CaptureFixture[str],
+    events: list[Progress | RoundReport],
+    status: str,
+) -> None:
+    show(iter(events), tiny(rounds=5), FOLDER)
+    lines = screen(capsys).splitlines()
+    board = [line for line in lines if line.strip() and "already finished" not in line]
+    assert re.sub(r"about \d+ s", "about _ s", board[-1]) == status
+
+
+def test_headlines_are_means_over_clients_after_aggregation_else_before() -> None:
+    before = [ClientReport("a", {}, {"saliency": {"max_miou": 0.25, "max_f": 0.9}})]
+    after = [
+        ClientReport("a", {}, {"saliency": {"max_miou": 0.5}, "human_parts": {"miou": 0.125}}),
+        ClientReport("b", {}, {"saliency": {"max_miou": 0.75}}),
+    ]
+    assert headlines(RoundReport(1, before, after, Diagnostics(), {}, 0, 0)) == {
+        "saliency": 0.625,
+        "human_parts": 0.125,
+    }
+    assert headlines(RoundReport(1, before, [], Diagnostics(), {}, 0, 0)) == {"saliency": 0.25}
+    assert headlines(report(1)) == {}
+
+
+@pytest.mark.usefixtures("plain")
+def test_counting_says_once_that_work_began(capsys: pytest.CaptureFixture[str]) -> None:
+    count = counting("data.scenes: drawing images")
+    for done in (1, 2, 3):
+        count(done, 3)
+    assert capsys.readouterr().out == "data.scenes: drawing images: 3\n"
+
+
+@pytest.mark.usefixtures("terminal")
+def test_counting_stays_on_one_line_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    count = counting("drawing images")
+    for done in (1, 2):
+        count(done, 2)
+    assert screen(capsys) == "drawing images 1/2\rdrawing images 2/2\n"
