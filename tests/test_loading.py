@@ -17,10 +17,13 @@ AS_IT_IS = Augmentation(32, scale=(1.0, 1.0), flip=0.0, colour=0.0)
 STRONG = Augmentation(24, scale=(0.5, 2.0), flip=0.5, colour=0.5)
 
 
-def epoch(root: Path, count: int, augmentation: Augmentation = STRONG, **settings: Any) -> list[Batch]:
+def epoch(
+    root: Path, count: int, augmentation: Augmentation = STRONG, *, first: int = 0, **settings: Any
+) -> list[Batch]:
     dataset = PascalContext(root)
+    ids = dataset.image_ids("train")[first : first + count]
     settings = {"batch_size": 4, "seed": 7, **settings}
-    return list(training_batches(dataset, dataset.image_ids("train")[:count], TASKS, augmentation, **settings))
+    return list(training_batches(dataset, ids, TASKS, augmentation, **settings))
 
 
 def images(batches: Sequence[Batch]) -> torch.Tensor:
@@ -61,7 +64,7 @@ def test_an_epoch_is_a_function_of_its_seed(scenes: Path) -> None:
 
 def test_an_images_augmentation_depends_neither_on_its_batch_nor_on_its_place(scenes: Path) -> None:
     assert torch.equal(images(epoch(scenes, 16, batch_size=1)), images(epoch(scenes, 16, batch_size=8)))
-    few, many = images(epoch(scenes, 3, batch_size=1)), images(epoch(scenes, 16, batch_size=1))
+    few, many = images(epoch(scenes, 3, first=5)), images(epoch(scenes, 16))
     assert all(any(torch.equal(image, other) for other in many) for image in few)
 
 
