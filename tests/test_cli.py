@@ -54,8 +54,8 @@ def test_ray_run_resumes_after_a_kill_and_equals_an_undisturbed_one(config: Path
     assert finished.returncode == 0, finished.stderr
     assert "round 0/3" not in finished.stdout
     assert mfed("run", config, "rounds=3", "--out", tmp_path / "whole").returncode == 0
-    tables = [load_results(tmp_path / name) for name in ("killed", "whole")]
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    killed, whole = (load_results(tmp_path / name) for name in ("killed", "whole"))
+    pd.testing.assert_frame_equal(killed, whole, check_exact=True)
     assert len(json.loads((tmp_path / "killed" / "environment.json").read_text())) == 2
 
 
