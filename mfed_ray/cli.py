@@ -22,7 +22,7 @@ app.add_typer(data, name="data")
 Experiment = Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment's file.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, values in YAML: rounds=3 algorithm='{name: fedavg}'"),
+    typer.Argument(metavar="KEY=VALUE", help="Overrides, values in YAML: rounds=3 algorithm='{name: fedavg}'"),
 ]
 
 
@@ -43,7 +43,7 @@ def run(
     overrides: Overrides = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The run's folder [default: runs/NAME/ALGORITHM-seedSEED]. A second run resumes."),
+        typer.Option(help="The run's folder (default: runs/NAME/ALGORITHM-seedSEED). A second run there resumes."),
     ] = None,
 ) -> None:
     """Run an experiment, or go on with it where its folder left off."""
@@ -94,7 +94,7 @@ def _processes() -> int:
 
 @app.command()
 def doctor(
-    experiment: Annotated[Path | None, typer.Argument(metavar="[EXPERIMENT.yaml]")] = None, overrides: Overrides = None
+    experiment: Annotated[Path | None, typer.Argument(metavar="EXPERIMENT.yaml")] = None, overrides: Overrides = None
 ) -> None:
     """Say what Ray, torch and this machine offer, and where an experiment's clients would go."""
     from mfed_ray.doctor import report
