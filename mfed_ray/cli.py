@@ -2,13 +2,12 @@
 
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from mfed_ray.errors import ConfigError, MfedError
+from mfed_ray.errors import ConfigError, MfedError, RunInterruptedError
 
 app = typer.Typer(
     add_completion=False,
@@ -56,7 +55,10 @@ def run(
     for name, data in checked.data.items():  # here, where several processes may draw and the user can watch
         open_dataset(data, _processes(), counting(f"data.{name}: drawing images"))
     folder = out or Path("runs") / checked.name / f"{checked.algorithm_name}-seed{checked.seed}"
-    show(run_experiment(checked, folder), checked, folder)
+    try:
+        show(run_experiment(checked, folder), checked, folder)
+    except KeyboardInterrupt:
+        raise RunInterruptedError("interrupted; the same command goes on from the last finished round") from None
 
 
 @app.command()
@@ -106,18 +108,10 @@ def doctor(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run ``mfed``. Exits with 0 when done, 1 when the run failed, 2 when the input is wrong, 130 when interrupted."""
-    sys.exit(_exit_code(lambda: app(arguments, standalone_mode=True)))
-
-
-def _exit_code(command: Callable[[], Any]) -> int:
     try:
-        command()
+        app(arguments)
     except MfedError as error:
         if _Settings.debug:
             raise
         typer.echo(f"mfed: {error}", err=True)
-        return error.exit_code
-    except KeyboardInterrupt:
-        typer.echo("mfed: interrupted; the same command goes on from the last finished round", err=True)
-        return 130
-    return 0
+        sys.exit(error.exit_code)

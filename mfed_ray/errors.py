@@ -45,3 +45,9 @@ class RunFolderError(InputError):
 
 class ClientError(MfedError):
     """A client failed while it trained or was evaluated."""
+
+
+class RunInterruptedError(MfedError):
+    """The user stopped a run that can go on."""
+
+    exit_code = 130

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from mfed_ray.cli import main
 from mfed_ray.results import load_results
 
 MFED = [sys.executable, "-m", "mfed_ray"]
@@ -26,6 +27,13 @@ def config(tiny_tree: dict[str, Any], tmp_path: Path) -> Path:
 
 def mfed(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*MFED, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300)
+
+
+def here(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    """The same entry point in this process: exit code and standard error."""
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, arguments)])
+    return int(stop.value.code or 0), capsys.readouterr().err
 
 
 def test_run_then_results(config: Path, tmp_path: Path) -> None:
@@ -97,14 +105,15 @@ def wait_for(folder: Path, name: str) -> None:
         (["rounds"], "override 'rounds': expected KEY=VALUE"),
     ],
 )
+@pytest.mark.usefixtures("ray_cluster")
 def test_wrong_input_is_one_sentence_and_exit_code_2(
-    config: Path, tmp_path: Path, arguments: list[str], message: str
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    done = mfed("run", config, *arguments, "--out", tmp_path / "out")
-    assert done.returncode == 2
-    assert done.stderr.startswith("mfed: ")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
+    code, errors = here(capsys, "run", config, *arguments, "--out", tmp_path / "out")
+    assert code == 2
+    assert errors.startswith("mfed: ")
+    assert message in errors
+    assert errors.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -122,10 +131,10 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
         (["data", "generate", "x", "--size", "8"], "mfed: size: 8 found, must be from 32 to 1024 pixels"),
     ],
 )
-def test_wrong_commands(arguments: list[str], message: str) -> None:
-    done = mfed(*arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
+def test_wrong_commands(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    code, errors = here(capsys, *arguments)
+    assert code == 2
+    assert message in errors
 
 
 def test_debug_shows_the_traceback() -> None:
@@ -134,8 +143,10 @@ def test_debug_shows_the_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
-def test_help_names_every_command() -> None:
-    shown = mfed("--help").stdout
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
     assert all(command in shown for command in ("run", "results", "data", "doctor"))
 
 
@@ -146,9 +157,14 @@ def test_data_generate(tmp_path: Path) -> None:
     assert len(list((tmp_path / "set" / "JPEGImages").iterdir())) == 4
 
 
-def test_doctor_says_where_clients_would_go(config: Path) -> None:
-    shown = mfed("doctor", config, "runtime.backend=ray").stdout
-    assert "versions: mfed-ray" in shown
-    assert "placement: 4 clients on " in shown
-    serial = mfed("doctor", config).stdout
-    assert "placement: 4 clients one after the other in one process (runtime.backend: serial)" in serial
+@pytest.mark.usefixtures("ray_cluster")
+def test_doctor_says_where_clients_would_go(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for override, where in (
+        ("runtime.backend=ray", "placement: 4 clients on 4 actors (4 on "),
+        ("runtime.backend=serial", "placement: 4 clients one after the other in one process (runtime.backend: serial)"),
+    ):
+        with pytest.raises(SystemExit):
+            main(["doctor", str(config), override])
+        shown = capsys.readouterr().out
+        assert "versions: mfed-ray" in shown
+        assert where in shown
