@@ -45,6 +45,11 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
             shutil.rmtree(old)
 
 
+def latest_round(folder: Path) -> int | None:
+    """Number of the last complete checkpoint's round, without reading it."""
+    return max((int(path.name.removeprefix(_PREFIX)) for path in folder.glob(f"{_PREFIX}*")), default=None)
+
+
 def load_latest(folder: Path) -> Checkpoint | None:
     """The last complete checkpoint, or None. Raises RunFolderError where its files cannot be read."""
     rounds = sorted(folder.glob(f"{_PREFIX}*"))

@@ -48,12 +48,11 @@ def run(
     """Run an experiment, or go on with it where its folder left off."""
     from mfed_ray.driver import run as run_experiment
     from mfed_ray.experiment import load_experiment
-    from mfed_ray.experiment.build import open_dataset
+    from mfed_ray.experiment.build import open_datasets
     from mfed_ray.progress import counting, show
 
     checked = load_experiment(experiment, overrides or [])
-    for name, data in checked.data.items():  # here, where several processes may draw and the user can watch
-        open_dataset(data, _processes(), counting(f"data.{name}: drawing images"))
+    open_datasets(checked, _processes(), counting("drawing images"))  # several processes, and the user can watch
     folder = out or Path("runs") / checked.name / f"{checked.algorithm_name}-seed{checked.seed}"
     try:
         show(run_experiment(checked, folder), checked, folder)

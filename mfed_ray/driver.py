@@ -6,7 +6,7 @@ import logging
 import platform
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mfed_ray import checkpoint
-from mfed_ray.errors import MfedError, PlacementError
+from mfed_ray.errors import DriverError, MfedError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
 from mfed_ray.messages import ClientSpec
@@ -27,7 +27,7 @@ from mfed_ray.runtime.contract import Backend
 from mfed_ray.runtime.ray_backend import RayBackend
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
-from mfed_ray.simulation import Progress, RoundReport
+from mfed_ray.simulation import Progress, RoundReport, Simulation
 
 Event = Progress | RoundReport
 MakeBackend = Callable[[Experiment, list[ClientSpec]], Backend]
@@ -44,17 +44,21 @@ def run(experiment: Experiment, folder: Path) -> Iterator[Event]:
 
     Raises InputError before anything is written if the input or the folder is wrong.
     """
+    located = experiment.located(Path.cwd())
     if experiment.runtime.backend == "serial":
-        yield from _simulate(experiment, folder, _serial)
+        _check_devices(experiment)
+        yield from _simulate(experiment, located, folder, _serial)
         return
     connect(experiment.runtime.address)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     driver = ray.remote(Driver).options(num_cpus=0, scheduling_strategy=here).remote()
     try:
-        for reference in driver.run.options(num_returns="streaming").remote(experiment, folder.resolve()):
+        for reference in driver.run.options(num_returns="streaming").remote(experiment, located, folder.resolve()):
             yield ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise (error.cause if isinstance(error.cause, MfedError) else error) from None
+    except ray.exceptions.RayError as error:
+        raise DriverError(f"the driver actor died ({error}); the same command goes on from the last round") from error
     finally:
         ray.kill(driver)
 
@@ -65,17 +69,35 @@ def connect(address: str | None) -> None:
         return
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
+        _probe(address)
         ray.init(address=address or "local", **({} if address else {"include_dashboard": False}), **quiet)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise PlacementError(f"runtime.address: {address!r} cannot be reached ({error})") from error
+
+
+def _probe(address: str | None) -> None:
+    """Ray waits for ever for a head that is not there."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 class Driver:
     """The driver actor: owns the server's state, averages and fuses, and writes the run's folder."""
 
-    def run(self, experiment: Experiment, folder: Path) -> Iterator[Event]:
+    def run(self, experiment: Experiment, located: Experiment, folder: Path) -> Iterator[Event]:
         """``driver.run`` on the cluster that this actor lives in."""
-        yield from _simulate(experiment, folder, _on_ray)
+        yield from _simulate(experiment, located, folder, _on_ray)
+
+
+def _check_devices(experiment: Experiment) -> None:
+    """What Ray's preflight is to actors: this process must have the GPUs that its clients are to use."""
+    r, found = experiment.runtime, torch.cuda.device_count()
+    if r.gpus_per_client > found or (r.device == "cuda" and not found):
+        raise PlacementError(
+            f"runtime.gpus_per_client: {r.gpus_per_client:g}, runtime.device: {r.device}: "
+            f"this process has {found} GPUs; ask for less"
+        )
 
 
 def _serial(experiment: Experiment, clients: list[ClientSpec]) -> Backend:
@@ -98,42 +120,63 @@ def _on_ray(experiment: Experiment, clients: list[ClientSpec]) -> Backend:
     )
 
 
-def _simulate(experiment: Experiment, path: Path, make_backend: MakeBackend) -> Iterator[Event]:
+def _simulate(experiment: Experiment, located: Experiment, path: Path, make_backend: MakeBackend) -> Iterator[Event]:
     folder, config = RunFolder(path), experiment.resolved()
     folder.check(config, FREE_KEYS)
-    latest = checkpoint.load_latest(folder.checkpoints)
-    if latest and latest.round == experiment.rounds:
+    if checkpoint.latest_round(folder.checkpoints) == experiment.rounds:
         return
     torch.set_num_threads(experiment.runtime.threads_per_client)
-    clients = make_clients(experiment)
-    simulation = make_simulation(experiment, clients)
-    backend = make_backend(experiment, clients)
+    clients = make_clients(located)
+    simulation = make_simulation(located, clients)
+    backend = make_backend(located, clients)
     try:
-        folder.write_config(config)
-        folder.write_json(PARTITION, {client.name: list(client.train_ids) for client in clients})
-        folder.append_json(ENVIRONMENT, environment())
-        recorder = Recorder(folder, identity(experiment), clients)
-        if latest:
-            recorder.resume(latest.round)
-        for event in simulation.run(backend, latest):
-            if isinstance(event, Progress):
-                yield event
-            else:
-                report, state = event
-                recorder.record(report)
-                checkpoint.save(folder.checkpoints, state)  # after the tables: it says that the round is whole
-                yield report
+        with folder.locked():
+            yield from _recorded(simulation, backend, folder, config, identity(experiment))
     finally:
         backend.close()
 
 
+def _recorded(
+    simulation: Simulation, backend: Backend, folder: RunFolder, config: Mapping[str, Any], run: RunIdentity
+) -> Iterator[Event]:
+    """Run the rounds that are left, and write each to the folder before its report goes out."""
+    shards = {client.name: list(client.train_ids) for client in simulation.clients}
+    latest = checkpoint.load_latest(folder.checkpoints)
+    if latest and folder.read_json(PARTITION) != shards:
+        raise RunFolderError(f"{folder.path}: the data's images or their order changed since this run began; use --out")
+    if not latest:
+        folder.write_config(config)
+        folder.write_json(PARTITION, shards)
+    folder.append_json(ENVIRONMENT, environment())
+    recorder = Recorder(folder, run, simulation.clients)
+    if latest:
+        recorder.resume(latest.round)
+    for event in simulation.run(backend, latest):
+        if isinstance(event, Progress):
+            yield event
+        else:
+            report, state = event
+            recorder.record(report)
+            checkpoint.save(folder.checkpoints, state)  # after the tables: it says that the round is whole
+            yield report
+
+
 def identity(experiment: Experiment) -> RunIdentity:
-    """The run's names in the tables. Its id is a function of all that can change its results, the seed last."""
-    config = {key: value for key, value in experiment.resolved().items() if key not in ("runtime", "seed")}
-    config["threads"] = experiment.runtime.threads_per_client
-    digest = hashlib.blake2b(json.dumps(config, sort_keys=True).encode(), digest_size=4).hexdigest()
+    """The run's names in the tables.
+
+    Its id is NAME-ALGORITHM-SETTING-HYPERPARAMETERS-seedSEED: a digest of all else that can change its results, which
+    runs must share to be compared, and one of the algorithm's own values.
+    """
+    config = experiment.resolved()
+    setting = {key: value for key, value in config.items() if key not in ("algorithm", "runtime", "seed")}
+    setting["threads"] = experiment.runtime.threads_per_client
     name, algorithm, seed = experiment.name, experiment.algorithm_name, experiment.seed
-    return RunIdentity(f"{name}-{algorithm}-{digest}-seed{seed}", name, algorithm, seed)
+    run_id = f"{name}-{algorithm}-{_digest(setting)}-{_digest(config['algorithm'])}-seed{seed}"
+    return RunIdentity(run_id, name, algorithm, seed)
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
 def environment() -> dict[str, Any]:

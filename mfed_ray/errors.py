@@ -7,7 +7,9 @@ MfedError                 exit code 1: the run failed
 │   ├── PlacementError    resources asked for that no node has
 │   ├── WeightsError      a weights file that does not fit the encoder
 │   └── RunFolderError    a run folder that holds something else
-└── ClientError           a client failed while it trained or was evaluated
+├── ClientError           a client failed while it trained or was evaluated
+├── DriverError           the driver actor died
+└── RunInterruptedError   exit code 130: the user stopped a run that can go on
 """
 
 
@@ -45,6 +47,10 @@ class RunFolderError(InputError):
 
 class ClientError(MfedError):
     """A client failed while it trained or was evaluated."""
+
+
+class DriverError(MfedError):
+    """The driver actor died."""
 
 
 class RunInterruptedError(MfedError):

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from mfed_ray.data.sample import Dataset, Sample
 from mfed_ray.data.transforms import Augmentation, to_tensor
+from mfed_ray.errors import MfedError
 from mfed_ray.seeds import derive, generator
 from mfed_ray.tasks.contract import Task
 
@@ -19,7 +21,7 @@ Batch = tuple[Tensor, Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class _Epoch(TorchDataset[Batch]):
+class _Epoch(TorchDataset[Batch | MfedError]):
     """The augmented images of one epoch. Each draws from a seed of its own, whoever loads it."""
 
     dataset: Dataset
@@ -28,7 +30,14 @@ class _Epoch(TorchDataset[Batch]):
     augmentation: Augmentation
     seed: int
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch | MfedError:
+        """The image, or what is wrong with it: raised in a loading process, an error would lose its type and words."""
+        try:
+            return self._read(index)
+        except MfedError as error:
+            return error
+
+    def _read(self, index: int) -> Batch:
         image_id = self.image_ids[index]
         sample = self.dataset.read(image_id, [task.name for task in self.tasks])
         sample = self.augmentation(sample, generator(self.seed, image_id))
@@ -55,7 +64,17 @@ def training_batches(
     batches = [order[i : i + size].tolist() for i in range(0, len(order) - size + 1, size)]
     epoch = _Epoch(dataset, image_ids, tasks, augmentation, derive(seed, "augment"))
     own_generator = torch.Generator()  # DataLoader would draw from the global one
-    yield from DataLoader(epoch, batch_sampler=batches, num_workers=workers, generator=own_generator)
+    loader = DataLoader(
+        epoch, batch_sampler=batches, num_workers=workers, generator=own_generator, collate_fn=_collated
+    )
+    for batch in loader:
+        if isinstance(batch, MfedError):
+            raise batch
+        yield batch
+
+
+def _collated(items: list[Batch | MfedError]) -> Any:
+    return next((item for item in items if isinstance(item, MfedError)), None) or default_collate(items)
 
 
 def held_out_batches(

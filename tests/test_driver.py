@@ -1,14 +1,16 @@
 """What a run's folder holds, and that wrong input leaves it as it was."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import ray
 import yaml
 
-from mfed_ray.driver import identity, run
-from mfed_ray.errors import DataError, InputError, PlacementError, RunFolderError
+from mfed_ray.driver import connect, identity, run
+from mfed_ray.errors import DataError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
 
 MakeExperiment = Callable[..., Experiment]
@@ -67,25 +69,6 @@ def test_more_gpu_than_exists_is_reported_before_a_folder_is_made(tiny: MakeExpe
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unreadable_image_is_named(tiny: MakeExperiment, tmp_path: Path, scenes: Path) -> None:
-    import shutil
-
-    copy = tmp_path / "copy"
-    shutil.copytree(scenes, copy)
-    victim = sorted((copy / "JPEGImages").iterdir())[0]
-    victim.write_bytes(b"not an image")
-    with pytest.raises(InputError, match=victim.name):
-        follow(
-            tiny(
-                data={"scenes": {"format": "pascal_context", "root": str(copy)}},
-                local={"max_steps": None},
-                evaluation={"max_images": None},
-                rounds=1,
-            ),
-            tmp_path / "run",
-        )
-
-
 def test_run_id_depends_on_what_can_change_results(tiny: MakeExperiment) -> None:
     def run_id(experiment: Experiment) -> str:
         return identity(experiment).run_id
@@ -93,5 +76,28 @@ def test_run_id_depends_on_what_can_change_results(tiny: MakeExperiment) -> None
     assert run_id(tiny()) == run_id(tiny(runtime={"backend": "ray", "max_actors": 3}))
     assert run_id(tiny()) != run_id(tiny(rounds=3))
     assert run_id(tiny()) != run_id(tiny(runtime={"threads_per_client": 2}))
-    stem, seed = run_id(tiny(seed=5)).rsplit("-", 1)
-    assert (stem, seed) == (run_id(tiny()).rsplit("-", 1)[0], "seed5")
+    _, setting, hyper, seed = run_id(tiny(seed=5)).rsplit("-", 3)
+    assert ([setting, hyper], seed) == (run_id(tiny()).rsplit("-", 3)[1:3], "seed5")
+    other = run_id(tiny(algorithm={"name": "local"})).rsplit("-", 3)
+    assert (other[0], other[1] == setting, other[2] == hyper) == ("tiny-local", True, False)
+
+
+def test_an_unreachable_cluster_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would wait for it for ever."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(PlacementError, match=f"runtime.address: '127.0.0.1:{port}' cannot be reached"):
+        connect(f"127.0.0.1:{port}")
+
+
+def test_relative_paths_are_found_from_elsewhere(tiny: MakeExperiment, scenes: Path, tmp_path: Path) -> None:
+    experiment = tiny(
+        data={"scenes": {"format": "pascal_context", "root": "scenes"}}, model={"weights": "weights.safetensors"}
+    )
+    located = experiment.located(scenes.parent)
+    assert located.data["scenes"].root == str(scenes)
+    assert located.model.weights == str(scenes.parent / "weights.safetensors")
+    assert experiment.resolved()["data"]["scenes"]["root"] == "scenes"
+    assert tiny(model={"weights": "torchvision"}).located(tmp_path).model.weights == "torchvision"

@@ -30,6 +30,12 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "correlation_threshold": 0.2,
     },
 }
+"""What is held equal across backends, each under other settings, so that these are covered as well."""
+SETTINGS: dict[str, dict[str, Any]] = {
+    "local": {"model": {"normalisation": "local"}, "local": {"optimizer_state": "keep"}},
+    "fedavg": {"model": {"normalisation": "average"}},
+    "mfed": {},
+}
 
 
 def finish(experiment: Experiment, folder: Path) -> tuple[Values, pd.DataFrame]:
@@ -81,13 +87,14 @@ def same_models(
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 @pytest.mark.usefixtures("ray_cluster")
 def test_serial_is_ray_is_resumed(tiny: MakeExperiment, tmp_path: Path, name: str) -> None:
-    serial = finish(tiny(algorithm=ALGORITHMS[name]), tmp_path / "serial")
+    settings = {"algorithm": ALGORITHMS[name], **SETTINGS[name]}
+    serial = finish(tiny(**settings), tmp_path / "serial")
     for actors in (1, 2, 4):
-        experiment = tiny(algorithm=ALGORITHMS[name], runtime={"backend": "ray", "max_actors": actors})
+        experiment = tiny(**settings, runtime={"backend": "ray", "max_actors": actors})
         assert_same(serial, finish(experiment, tmp_path / f"ray{actors}"))
-    begun = tiny(algorithm=ALGORITHMS[name], runtime={"backend": "ray", "max_actors": 2})
+    begun = tiny(**settings, runtime={"backend": "ray", "max_actors": 2})
     interrupt(run(begun, tmp_path / "resumed"), after_round=1)
-    assert_same(serial, finish(tiny(algorithm=ALGORITHMS[name]), tmp_path / "resumed"))
+    assert_same(serial, finish(tiny(**settings), tmp_path / "resumed"))
 
 
 def interrupt(events: Iterator[object], after_round: int) -> None:

@@ -147,6 +147,10 @@ class MFed(Algorithm):
 
     def _given_correlations(self, groups: Sequence[str]) -> Correlations:
         matrix = self.correlation_matrix or {}
+        if unknown := sorted({*matrix, *(b for row in matrix.values() for b in row)} - set(groups)):
+            raise ConfigError(
+                f"algorithm.correlation_matrix: {', '.join(unknown)} is no task group here; groups: {', '.join(groups)}"
+            )
         found: Correlations = {(group, group): 1.0 for group in groups}
         for i, a in enumerate(groups):
             for b in groups[i + 1 :]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from mfed_ray.data.generated import generate_pascal_context
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import to_tensor
-from mfed_ray.errors import DataError
+from mfed_ray.errors import DataError, PlacementError
 from mfed_ray.experiment.schema import Clients, Data, Experiment, GeneratedData
 from mfed_ray.messages import ClientSpec, Params
 from mfed_ray.models.encoders import make_encoder
@@ -28,15 +29,28 @@ TRAIN, HELD_OUT = "train", "val"
 
 
 def open_dataset(data: Data, processes: int = 1, on_progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """The dataset, generated first where it is to be and is not there yet. Raises DataError."""
+    """The dataset, generated first where it is to be and is not there yet. Raises DataError, without its key."""
     if isinstance(data, GeneratedData):
         generate_pascal_context(data.root, data.images, data.size, data.seed, data.val_fraction, on_progress, processes)
     return PascalContext(data.root)
 
 
+def open_datasets(
+    experiment: Experiment, processes: int = 1, on_progress: Callable[[int, int], None] | None = None
+) -> dict[str, Dataset]:
+    """Every dataset of the experiment, by name. Raises DataError that names the key."""
+    datasets = {}
+    for name, data in experiment.data.items():
+        try:
+            datasets[name] = open_dataset(data, processes, on_progress)
+        except DataError as error:
+            raise DataError(f"data.{name}: {error}") from error
+    return datasets
+
+
 def make_clients(experiment: Experiment) -> list[ClientSpec]:
     """Every client with its shard. Raises DataError for an empty shard, or a task that the data lacks."""
-    datasets = {name: open_dataset(data) for name, data in experiment.data.items()}
+    datasets = open_datasets(experiment)
     groups = [(clients, index) for clients in experiment.clients for index in range(clients.count)]
     names = _names([clients for clients, _ in groups])
     shards = _shards(experiment, datasets, [clients for clients, _ in groups])
@@ -83,10 +97,11 @@ def _shards(experiment: Experiment, datasets: Mapping[str, Dataset], clients: Se
 
 def _held_out(experiment: Experiment, datasets: Mapping[str, Dataset], clients: Clients) -> tuple[str, ...]:
     dataset = datasets[clients.data]
-    ids = [i for i in dataset.image_ids(HELD_OUT) if _usable(dataset, i, clients.tasks)]
+    usable = (i for i in dataset.image_ids(HELD_OUT) if _usable(dataset, i, clients.tasks))
+    ids = tuple(islice(usable, experiment.evaluation.max_images))
     if not ids:
         raise DataError(f"data.{clients.data}: its {HELD_OUT} split has no image for {', '.join(clients.tasks)}")
-    return tuple(ids[: experiment.evaluation.max_images])
+    return ids
 
 
 def _usable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
@@ -142,6 +157,8 @@ class TrainerFactory:
 
     def _device(self) -> torch.device:
         chosen = self.experiment.runtime.device
+        if chosen == "cuda" and not torch.cuda.is_available():
+            raise PlacementError("runtime.device: cuda, but torch sees no GPU in this process; allowed: cpu, auto")
         if chosen == "auto":
             chosen = "cuda" if self.experiment.runtime.gpus_per_client and torch.cuda.is_available() else "cpu"
         return torch.device(chosen)
@@ -150,6 +167,8 @@ class TrainerFactory:
 @dataclass
 class EncoderProbe:
     """Features of a fixed batch of training images, for correlations measured on the server's CPU.
+
+    BatchNorm that is private to clients (``normalisation: local``) stands at its initial values here.
 
     Each image gives the 4 x 4 cells of its average-pooled deepest feature map as rows. Images are taken from the
     datasets in turn, resized to the crop size.

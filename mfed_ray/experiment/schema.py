@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
@@ -203,6 +204,14 @@ class Experiment(Section):
     def algorithm_name(self) -> str:
         """The registry's name of the algorithm."""
         return next(name for name, kind in ALGORITHMS.items() if isinstance(self.algorithm, kind))
+
+    def located(self, folder: Path) -> "Experiment":
+        """The same with relative paths made absolute, so that processes elsewhere on the machine find them."""
+        data = {name: one.model_copy(update={"root": str(folder / one.root)}) for name, one in self.data.items()}
+        weights = self.model.weights
+        if weights not in (None, "torchvision"):
+            weights = str(folder / str(weights))
+        return self.model_copy(update={"data": data, "model": self.model.model_copy(update={"weights": weights})})
 
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, defaults included, as plain YAML and JSON types."""

@@ -1,17 +1,20 @@
 """A run's folder: what was asked for, where it ran, and the tables."""
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from mfed_ray.errors import RunFolderError
 
-CONFIG, ENVIRONMENT, PARTITION = "config.yaml", "environment.json", "partition.json"
+CONFIG, ENVIRONMENT, PARTITION, LOCK = "config.yaml", "environment.json", "partition.json", ".lock"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class RunFolder:
                 raise RunFolderError(
                     f"{self.path} holds a run with another {', '.join(differing)}; choose another folder with --out"
                 )
-        elif self.path.exists() and not (self.path.is_dir() and not any(self.path.iterdir())):
+        elif self.path.exists() and not (self.path.is_dir() and {*os.listdir(self.path)} <= {LOCK}):
             raise RunFolderError(f"{self.path} is no run's folder and not empty; choose another with --out")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -50,15 +53,47 @@ class RunFolder:
 
     def append_json(self, name: str, entry: Any) -> None:
         """Add to a JSON file's list: a run that was resumed has one entry per start."""
+        self.write_json(name, [*(self.read_json(name) or []), entry])
+
+    @contextmanager
+    def locked(self, patience: float = 20.0) -> Iterator[None]:
+        """Make the folder and hold it: two runs at once would mix their rounds.
+
+        A killed run's driver may take some seconds to end, so wait ``patience`` seconds. Raises RunFolderError.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / LOCK).open("w")
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be written to ({error}); choose a folder with --out") from error
+        with lock:
+            deadline = time.monotonic() + patience
+            while not _taken(lock):
+                if time.monotonic() > deadline:
+                    raise RunFolderError(
+                        f"{self.path}: another process runs here; wait for it, or choose another --out"
+                    )
+                time.sleep(0.1)
+            yield
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file's content; None where it is missing."""
         path = self.path / name
-        entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-        self.write_json(name, [*entries, entry])
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def _replace(self, name: str, text: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         temporary = self.path / f".{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, self.path / name)
+
+
+def _taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

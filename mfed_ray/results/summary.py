@@ -15,12 +15,13 @@ DELTA = "Delta_m [%]"
 def summarise(results: pd.DataFrame, stage: str = "after_aggregation") -> pd.DataFrame:
     """One row per experiment and variant; per task the headline metric's mean over clients in the last round.
 
-    A variant is an algorithm, with its config's digest where one experiment ran it with several configs. Columns:
+    A variant is an algorithm, with its config's digests where one experiment ran it with several configs. Columns:
     experiment, variant, seeds (how many), per task ``<task> <metric>``, and ``Delta_m [%]``, each of these as ``mean``
-    and ``sd`` over seeds (NaN for one seed). Delta_m compares a run with the ``local`` run of the same experiment and
-    seed at the same round: the mean over tasks of (-1)^l (M - M_local) / M_local, l = 1 where lower is better. It is
-    NaN where a seed has no such run, or more than one. Round 0, the untrained models, counts for nothing here. Raises
-    RunFolderError where no run was evaluated at the stage.
+    and ``sd`` over seeds (NaN for one seed). Delta_m compares a run with the ``local`` run of the same experiment,
+    setting (all of the config but the algorithm), seed and round: the mean over tasks of
+    (-1)^l (M - M_local) / M_local, l = 1 where lower is better. It is NaN where a seed has no such run, or more than
+    one. Round 0, the untrained models, counts for nothing here. Raises RunFolderError where no run was evaluated at
+    the stage.
     """
     per_seed = _with_gain(_per_seed(results, stage))
     groups = ["experiment", "variant"]
@@ -55,17 +56,17 @@ def _per_seed(results: pd.DataFrame, stage: str) -> pd.DataFrame:
         found = ", ".join(sorted(set(results[trained]["stage"]))) or "none"
         raise RunFolderError(f"no run has values at stage {stage!r} after round 0; stages found there: {found}")
     last = chosen[chosen["round"] == chosen.groupby("run_id")["round"].transform("max")]
-    last = last.assign(config=last["run_id"].str.replace(r"-seed\d+$", "", regex=True))
+    parts = last["run_id"].str.rsplit("-", n=3)  # name-algorithm, setting, hyper-parameters, seed: see driver.identity
+    last = last.assign(setting=parts.str[1], config=parts.str[1] + "-" + parts.str[2])
     several = last.groupby(["experiment", "algorithm"])["config"].transform("nunique") > 1
-    digest = last["config"].str.rsplit("-", n=1).str[-1]
-    last = last.assign(variant=last["algorithm"].where(~several, last["algorithm"] + " " + digest))
-    keys = ["experiment", "algorithm", "variant", "seed", "task", "round"]
+    last = last.assign(variant=last["algorithm"].where(~several, last["algorithm"] + " " + last["config"]))
+    keys = ["experiment", "algorithm", "variant", "setting", "seed", "task", "round"]
     return last.groupby(keys, as_index=False).agg({"value": "mean"})
 
 
 def _with_gain(per_seed: pd.DataFrame) -> pd.DataFrame:
     """Adds ``gain``: the signed relative difference in percent to the one local run of the seed."""
-    keys = ["experiment", "seed", "task"]
+    keys = ["experiment", "setting", "seed", "task"]
     local = per_seed[per_seed["algorithm"] == "local"].drop_duplicates(keys, keep=False)
     joined = per_seed.merge(local[[*keys, "round", "value"]], on=keys, how="left", suffixes=("", "_local"))
     sign = joined["task"].map(lambda task: 1.0 if TASKS[task].headline.higher_is_better else -1.0)

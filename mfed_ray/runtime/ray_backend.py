@@ -20,7 +20,8 @@ class ClientActor:
 
     def __init__(self, shared: list[Any], gpus: float) -> None:
         if 0 < gpus < 1 and torch.cuda.is_available():
-            torch.cuda.set_per_process_memory_fraction(gpus)  # Ray's fractions do not limit memory
+            # Ray's fractions do not limit memory; a twentieth is left to the processes' CUDA contexts
+            torch.cuda.set_per_process_memory_fraction(0.95 * gpus)
         self._worker = Worker(*ray.get(shared[0]))
 
     def fit(

@@ -142,6 +142,12 @@ def test_wrong_fields(fields: dict[str, object], message: str) -> None:
 
 
 def test_matrix_without_a_pair() -> None:
-    algorithm = MFed(correlation="matrix", correlation_matrix={SEG: {"saliency": 0.1}})
+    algorithm = MFed(correlation="matrix", correlation_matrix={SEG: {SEG: 1.0}})
     with pytest.raises(ConfigError, match="no value for semantic_segmentation and human_parts; every pair needs one"):
+        algorithm.init(CLIENTS, INITIAL)
+
+
+def test_matrix_with_an_unknown_group() -> None:
+    algorithm = MFed(correlation="matrix", correlation_matrix={SEG: {PARTS: 0.1}, "saliensy": {SEG: 0.1}})
+    with pytest.raises(ConfigError, match="saliensy is no task group here; groups: semantic_segmentation, human_parts"):
         algorithm.init(CLIENTS, INITIAL)

@@ -124,3 +124,19 @@ def test_a_write_that_fails_leaves_the_old_file(folder: RunFolder) -> None:
 
 def test_checkpoints_lie_in_the_folder(folder: RunFolder) -> None:
     assert folder.checkpoints == folder.path / "checkpoints"
+
+
+def test_a_folder_serves_one_run_at_a_time(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    message = "run: another process runs here; wait for it, or choose another --out"
+    with folder.locked(), pytest.raises(RunFolderError, match=message), RunFolder(folder.path).locked(patience=0.0):
+        pass
+    with folder.locked():
+        folder.check({"seed": 0}, frozenset())  # a lock alone makes no run
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    message = r"file/run: cannot be written to .*; choose a folder with --out"
+    with pytest.raises(RunFolderError, match=message), RunFolder(tmp_path / "file" / "run").locked():
+        pass

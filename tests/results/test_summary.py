@@ -11,12 +11,14 @@ SEG, NORMALS, DELTA = "semantic_segmentation miou", "surface_normals mean_error"
 HEADLINES = {"semantic_segmentation": "miou", "surface_normals": "mean_error"}
 
 
-def run(algorithm: str, seed: int, digest: str = "aa", experiment: str = "tiny_one", **values: Any) -> pd.DataFrame:
+def run(
+    algorithm: str, seed: int, digest: str = "aa", experiment: str = "tiny_one", setting: str = "s", **values: Any
+) -> pd.DataFrame:
     """A run's rows: per task its clients' headline values at ``round``, 2 unless given."""
     number, stage = values.pop("round", 2), values.pop("stage", "after_aggregation")
     rows = [
         {
-            "run_id": f"{experiment}-{algorithm}-{digest}-seed{seed}",
+            "run_id": f"{experiment}-{algorithm}-{setting}-{digest}-seed{seed}",
             "experiment": experiment,
             "algorithm": algorithm,
             "seed": seed,
@@ -145,9 +147,9 @@ def test_two_configs_of_one_algorithm_are_two_variants() -> None:
         ]
     )
     table = summarise(results)
-    assert table["variant"].tolist() == ["local", "mfed 0a1b", "mfed ffff"]
+    assert table["variant"].tolist() == ["local", "mfed s-0a1b", "mfed s-ffff"]
     assert table["seeds", ""].tolist() == [1, 1, 2]
-    assert row(table, "mfed 0a1b")[DELTA, "mean"] == pytest.approx(20.0)
+    assert row(table, "mfed s-0a1b")[DELTA, "mean"] == pytest.approx(20.0)
 
 
 def test_the_same_algorithm_in_two_experiments_is_no_variant() -> None:
@@ -216,3 +218,9 @@ def test_every_format_is_rendered_here() -> None:
 def test_a_loss_is_shown_with_its_sign() -> None:
     results = pd.concat([run("local", 0, semantic_segmentation=0.5), run("mfed", 0, semantic_segmentation=0.4937)])
     assert render(summarise(results), "table").splitlines()[-1].split() == ["tiny_one", "mfed", "1", "0.4937", "-1.26"]
+
+
+def test_runs_of_another_setting_are_no_baseline() -> None:
+    """A local run with another learning rate or data is not the same budget: no Delta_m."""
+    runs = [run("local", 0, setting="other", semantic_segmentation=0.5), run("mfed", 0, semantic_segmentation=0.6)]
+    assert pd.isna(row(summarise(pd.concat(runs)), "mfed")[DELTA, "mean"])
