@@ -26,7 +26,10 @@ from mfed_ray.training import Proximal, Trainer
 
 
 class MFed(Algorithm):
-    """M-Fed's hyper-parameters and its four functions. Bytes per client and round: |E|+|D| up; |E|+|D| down."""
+    """M-Fed's hyper-parameters and its four functions.
+
+    Bytes per client and round: |E| + |D| up; |E| down, and |D| where it is loaded or an anchor.
+    """
 
     decoder_proximal_weight: float = Field(0.01, ge=0.0)
     """lambda: pull of each local decoder towards its group's global decoder."""

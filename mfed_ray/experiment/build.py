@@ -29,7 +29,7 @@ TRAIN, HELD_OUT = "train", "val"
 
 
 def open_dataset(data: Data, processes: int = 1, on_progress: Callable[[int, int], None] | None = None) -> Dataset:
-    """The dataset, generated first where it is to be and is not there yet. Raises DataError, without its key."""
+    """The dataset, generated first where it is to be and is not there yet. Raises DataError."""
     if isinstance(data, GeneratedData):
         generate_pascal_context(data.root, data.images, data.size, data.seed, data.val_fraction, on_progress, processes)
     return PascalContext(data.root)

@@ -152,7 +152,11 @@ class Evaluation(Section):
 
 
 class Runtime(Section):
-    """Where clients run. Only ``threads_per_client`` and ``device`` can change a bit of the results."""
+    """Where clients run.
+
+    Only ``threads_per_client`` and ``device`` can change a bit of the results; with ``device: auto`` so does a GPU
+    share, which is what puts clients on a GPU.
+    """
 
     backend: Literal["ray", "serial"] = "ray"
     address: str | None = None
