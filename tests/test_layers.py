@@ -8,9 +8,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "mfed_ray"
 
 ROWS = [
-    ["errors", "labels", "messages", "jit"],
+    ["errors", "labels", "coco_categories", "annotations", "messages", "jit"],
     ["params", "seeds", "boundaries"],
-    ["data", "models", "metrics"],
+    ["data", "models", "metrics", "predictions"],
     ["tasks"],
     ["loading"],
     ["training"],
@@ -33,7 +33,9 @@ CONFINED = {
     "typer": {"cli"},
     "rich": {"progress"},
     "scipy": {"data", "metrics"},
-    "PIL": {"data"},
+    "PIL": {"data", "predictions"},
+    "pycocotools": {"data", "metrics", "predictions"},
+    "msgspec": {"data"},
 }
 """Third-party packages and the only modules that may import them."""
 
