@@ -50,8 +50,8 @@ class Detections:
 class Segments:
     """The panoptic segments of an image: a target, or a prediction.
 
-    ``map``: int32 [H, W], the id of each pixel's segment, 0 void; ``ids``: int64 [S], those of the map, each once;
-    ``labels``: int64 [S], 0..132, the index in ``mfed_ray.coco_categories.PANOPTIC``; ``crowd``: bool [S], None of
+    ``map``: int32 [H, W], the id of each pixel's segment, 0 void; ``ids``: int64 [S], each once, all of the map's
+    among them; ``labels``: int64 [S], 0..132, the index in ``mfed_ray.coco_categories.PANOPTIC``; ``crowd``: bool [S], None of
     a prediction.
     """
 
@@ -66,3 +66,11 @@ Target = NDArray[Any] | Objects | Segments
 
 Prediction = NDArray[Any] | Detections | Segments
 """What a model says of an image for one task, in the image's own height and width."""
+
+
+def mask_box(mask: NDArray[Any]) -> NDArray[np.float32]:
+    """The tight box x1 y1 x2 y2 around a mask [H, W], zeros if it is empty."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return np.zeros(4, np.float32)
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)

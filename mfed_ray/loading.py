@@ -6,22 +6,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from mfed_ray.data.sample import Dataset, Sample
-from mfed_ray.data.transforms import Augmentation, to_tensor
+from mfed_ray.data.transforms import OWN_SIZE, Augmentation, InputSize, resize_image, to_tensor
 from mfed_ray.errors import MfedError
+from mfed_ray.models.contract import BatchTarget
 from mfed_ray.seeds import derive, generator
-from mfed_ray.tasks.contract import Task
+from mfed_ray.tasks.contract import Task, TrainTarget
 
-Batch = tuple[Tensor, Mapping[str, Tensor]]
+Batch = tuple[Tensor, Mapping[str, BatchTarget]]
 """Normalised images, float [B, 3, H, W], and one batch of training targets per task."""
+
+_Item = tuple[Tensor, Mapping[str, Tensor | Mapping[str, Tensor]]]
 
 
 @dataclass(frozen=True)
-class _Epoch(TorchDataset[Batch | MfedError]):
+class _Epoch(TorchDataset[_Item | MfedError]):
     """The augmented images of one epoch. Each draws from a seed of its own, whoever loads it."""
 
     dataset: Dataset
@@ -30,18 +34,18 @@ class _Epoch(TorchDataset[Batch | MfedError]):
     augmentation: Augmentation
     seed: int
 
-    def __getitem__(self, index: int) -> Batch | MfedError:
+    def __getitem__(self, index: int) -> _Item | MfedError:
         """The image, or what is wrong with it: raised in a loading process, an error would lose its type and words."""
         try:
             return self._read(index)
         except MfedError as error:
             return error
 
-    def _read(self, index: int) -> Batch:
+    def _read(self, index: int) -> _Item:
         image_id = self.image_ids[index]
         sample = self.dataset.read(image_id, [task.name for task in self.tasks])
         sample = self.augmentation(sample, generator(self.seed, image_id))
-        targets = {task.name: torch.from_numpy(task.train_target(sample.targets[task.name])) for task in self.tasks}
+        targets = {task.name: _tensors(task.train_target(sample.targets[task.name])) for task in self.tasks}
         return to_tensor(sample.image), targets
 
 
@@ -73,24 +77,53 @@ def training_batches(
         yield batch
 
 
-def _collated(items: list[Batch | MfedError]) -> Any:
-    return next((item for item in items if isinstance(item, MfedError)), None) or default_collate(items)
+def _tensors(target: TrainTarget) -> Tensor | dict[str, Tensor]:
+    if isinstance(target, Mapping):
+        return {name: torch.from_numpy(array) for name, array in target.items()}
+    return torch.from_numpy(target)
+
+
+def _collated(items: list[_Item | MfedError]) -> Batch | MfedError:
+    whole: list[_Item] = []
+    for item in items:
+        if isinstance(item, MfedError):
+            return item
+        whole.append(item)
+    images, targets = zip(*whole, strict=True)
+    return torch.stack(images), {task: _joined([each[task] for each in targets]) for task in targets[0]}
+
+
+def _joined(targets: list[Any]) -> BatchTarget:
+    return torch.stack(targets) if isinstance(targets[0], Tensor) else targets
 
 
 def held_out_batches(
-    dataset: Dataset, image_ids: Sequence[str], tasks: Sequence[str], batch_size: int
+    dataset: Dataset,
+    image_ids: Sequence[str],
+    tasks: Sequence[str],
+    batch_size: int,
+    input_size: InputSize = OWN_SIZE,
 ) -> Iterator[tuple[Tensor, list[Sample]]]:
-    """Whole images in their order; neighbours of one size share a batch, so none is padded or resized."""
+    """Whole images in their order, at the network's ``input_size``, beside the samples as they were read.
+
+    Neighbours of one size share a batch, so none is padded, and no prediction depends on the batch.
+    """
     waiting: list[Sample] = []
     for image_id in image_ids:
         sample = dataset.read(image_id, tasks)
         if waiting and (len(waiting) == batch_size or sample.image.shape != waiting[0].image.shape):
-            yield _stacked(waiting), waiting
+            yield _stacked(waiting, input_size), waiting
             waiting = []
         waiting.append(sample)
     if waiting:
-        yield _stacked(waiting), waiting
+        yield _stacked(waiting, input_size), waiting
 
 
-def _stacked(samples: Sequence[Sample]) -> Tensor:
-    return torch.stack([to_tensor(np.ascontiguousarray(sample.image)) for sample in samples])
+def _stacked(samples: Sequence[Sample], input_size: InputSize) -> Tensor:
+    return torch.stack([network_input(sample.image, input_size) for sample in samples])
+
+
+def network_input(image: NDArray[np.uint8], input_size: InputSize) -> Tensor:
+    """An image, uint8 [H, W, 3], as the network sees it: resized and normalised, float [3, h, w]."""
+    height, width = image.shape[:2]
+    return to_tensor(resize_image(image, input_size.of(height, width)))

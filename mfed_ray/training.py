@@ -1,7 +1,8 @@
 """One client's training and evaluation: local epochs on its shard, with proximal terms."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mfed_ray.annotations import Prediction
 from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import Augmentation
-from mfed_ray.loading import held_out_batches, training_batches
+from mfed_ray.loading import Batch, held_out_batches, network_input, training_batches
 from mfed_ray.messages import ClientSpec, Params, State
+from mfed_ray.models.contract import BatchTarget
 from mfed_ray.models.multitask import MultiTaskModel
 from mfed_ray.seeds import derive
 from mfed_ray.tasks.contract import Task
@@ -124,9 +127,10 @@ class Trainer:
         ]
         totals: dict[str, float] = {task.name: 0.0 for task in self.tasks}
         penalties, steps = 0.0, 0
-        for images, targets in self._batches(round_number):
+        for step, (images, targets) in enumerate(self._batches(round_number), start=1):
             optimizer.zero_grad(set_to_none=True)
-            losses = self._losses(images, targets)
+            with _seeded(derive(self.seed, self.spec.name, round_number, "step", step), self.device):
+                losses = self._losses(images, targets)
             penalty = proximal_penalty(terms, self.device)
             objective = sum((self._weight(task) * losses[task.name] for task in self.tasks), start=penalty)
             objective.backward()  # type: ignore[no-untyped-call]
@@ -135,14 +139,14 @@ class Trainer:
             optimizer.step()
             for name, loss in losses.items():
                 totals[name] += float(loss.detach())
-            penalties, steps = penalties + float(penalty.detach()), steps + 1
+            penalties, steps = penalties + float(penalty.detach()), step
         if self.settings.optimizer_state == "keep":
             self._optimizer_state = _optimizer_values(optimizer, named)
         metrics = {name: {"loss": total / steps} for name, total in totals.items()}
         metrics.setdefault(self.spec.group, {}).update(proximal_penalty=penalties / steps, steps=float(steps))
         return metrics
 
-    def _batches(self, round_number: int) -> Iterable[tuple[Tensor, Mapping[str, Tensor]]]:
+    def _batches(self, round_number: int) -> Iterable[Batch]:
         left = self.settings.max_steps
         for epoch in range(self.settings.epochs):
             for batch in training_batches(
@@ -159,8 +163,8 @@ class Trainer:
                 left = None if left is None else left - 1
                 yield batch
 
-    def _losses(self, images: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        moved = {name: target.to(self.device) for name, target in targets.items()}
+    def _losses(self, images: Tensor, targets: Mapping[str, BatchTarget]) -> dict[str, Tensor]:
+        moved = {name: _moved(target, self.device) for name, target in targets.items()}
         losses = self.model.module.losses(images.to(self.device), moved)
         return {name: torch.stack(list(parts.values())).sum() for name, parts in losses.items()}
 
@@ -183,16 +187,45 @@ class Trainer:
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Metrics by task over the client's held-out images, each image in its own size."""
+        """Metrics by task over the client's held-out images, each in its own size, however the network saw it."""
         module = self.model.module.eval()
         metrics = {task.name: task.make_metric() for task in self.tasks}
         names = [task.name for task in self.tasks]
-        batches = held_out_batches(self.dataset, self.spec.held_out_ids, names, self.evaluation_batch_size)
+        batches = held_out_batches(
+            self.dataset, self.spec.held_out_ids, names, self.evaluation_batch_size, self.augmentation.input_size
+        )
         for images, samples in batches:
-            for name, predictions in module.predict(images.to(self.device)).items():
-                for prediction, sample in zip(predictions.cpu().numpy(), samples, strict=True):
+            height, width = samples[0].image.shape[:2]
+            for name, predictions in module.predict(images.to(self.device), (height, width)).items():
+                for prediction, sample in zip(predictions, samples, strict=True):
                     metrics[name].update(prediction, sample.targets[name])
         return {name: dict(metric.compute()) for name, metric in metrics.items()}
+
+    @torch.inference_mode()
+    def predict(self, image: NDArray[np.uint8]) -> dict[str, Prediction]:
+        """Predictions by task for one image, uint8 [H, W, 3], in its own size."""
+        height, width = image.shape[:2]
+        batch = network_input(image, self.augmentation.input_size)[None].to(self.device)
+        predictions = self.model.module.eval().predict(batch, (height, width))
+        return {name: one for name, (one,) in predictions.items()}
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Detectors draw a sample of anchors and proposals from torch's global generators: seeded here, then put back."""
+    is_cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if is_cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if is_cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def _moved(target: BatchTarget, device: torch.device) -> BatchTarget:
+    if isinstance(target, Tensor):
+        return target.to(device)
+    return [{name: tensor.to(device) for name, tensor in one.items()} for one in target]
 
 
 def proximal_penalty(terms: Iterable[tuple[Tensor, Tensor, float]], device: torch.device) -> Tensor:

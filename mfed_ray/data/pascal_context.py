@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mfed_ray.boundaries import label_boundaries
 from mfed_ray.data.files import read_image, read_label, read_mat_variables
 from mfed_ray.data.human_parts import has_human_parts, read_human_parts
-from mfed_ray.data.sample import Sample, Target
+from mfed_ray.data.sample import Sample
 from mfed_ray.errors import DataError
 from mfed_ray.labels import PASCAL_CLASSES, VOID
 
@@ -65,6 +65,10 @@ class PascalContext:
         """
         path = self._label_path(image_id, task)
         return path.is_file() and (task != "human_parts" or has_human_parts(path))
+
+    def trainable(self, image_id: str, task: str) -> bool:
+        """The same: every target has something to learn from."""
+        return self.usable(image_id, task)
 
     def dominant_class(self, image_id: str) -> int:
         """The class 1..20 that covers most of the image, the lowest on a tie; 0 if there is only background.
@@ -141,7 +145,7 @@ def _check_size(path: Path, label: tuple[int, ...], image: tuple[int, ...]) -> N
         )
 
 
-_READERS: dict[str, Callable[[Path], Target]] = {
+_READERS: dict[str, Callable[[Path], NDArray[Any]]] = {
     "semantic_segmentation": _semantic_segmentation,
     "human_parts": read_human_parts,
     "saliency": _saliency,

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Target = NDArray[Any]
+from mfed_ray.annotations import Target
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class Sample:
     - ``edge_detection``: uint8 [H, W, A], thinned boundaries 0 or 1, one map per annotator, 255 void
     - ``surface_normals``: float32 [H, W, 3], unit vectors, the first component along the image's
       width; the zero vector is void
+    - ``instance_segmentation``: ``Objects`` with masks; ``keypoint_detection``: ``Objects`` with keypoints, label 1
+    - ``stuff_segmentation``: uint8 [H, W], 0..91 (``mfed_ray.coco_categories.STUFF``), 255 void
+    - ``panoptic_segmentation``: ``Segments``
     """
 
     image_id: str
@@ -43,6 +46,10 @@ class Dataset(Protocol):
 
     def usable(self, image_id: str, task: str) -> bool:
         """Whether the image has a target for the task (an image without people has none for human_parts)."""
+        ...
+
+    def trainable(self, image_id: str, task: str) -> bool:
+        """Whether it is usable and has something to learn from (an image without objects counts in tests only)."""
         ...
 
     def dominant_class(self, image_id: str) -> int:

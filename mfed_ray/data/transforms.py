@@ -7,8 +7,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mfed_ray.annotations import Objects, Segments, Target
 from mfed_ray.boundaries import thin
-from mfed_ray.data.sample import Sample, Target
+from mfed_ray.data.object_geometry import crop_objects, flip_objects, resize_objects
+from mfed_ray.data.resampling import centres, nearest, window
+from mfed_ray.data.sample import Sample
 from mfed_ray.errors import ConfigError
 from mfed_ray.labels import VOID
 
@@ -19,8 +22,44 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow a
 
 
 @dataclass(frozen=True)
+class InputSize:
+    """The size at which the network sees images: their shorter side ``short_side`` pixels, the longer at most
+    ``long_side``; None: their own size.
+
+    Raises ConfigError if a side is out of range.
+    """
+
+    short_side: int | None = None
+    long_side: int = 1333
+
+    def __post_init__(self) -> None:
+        if self.short_side is not None and not 1 <= self.short_side <= self.long_side:
+            raise ConfigError(
+                f"images.short_side: {self.short_side} found, must be from 1 to images.long_side ({self.long_side})"
+            )
+
+    def factor(self, height: int, width: int) -> float:
+        """What an image's sides are multiplied by."""
+        if self.short_side is None:
+            return 1.0
+        return min(self.short_side / min(height, width), self.long_side / max(height, width))
+
+    def of(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of an image for the network."""
+        return scaled(height, width, self.factor(height, width))
+
+
+OWN_SIZE = InputSize()
+
+
+def scaled(height: int, width: int, factor: float) -> tuple[int, int]:
+    """Height and width times ``factor``, to the nearest pixel, at least 1."""
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+@dataclass(frozen=True)
 class Augmentation:
-    """Random scale, crop, horizontal flip and colour jitter, in this order.
+    """Random scale, crop, horizontal flip and colour jitter, in this order, of an image at its ``input_size``.
 
     ``crop_size``: height and width of the result, pixels; ``scale``: lowest and highest factor, drawn uniformly;
     ``flip``: probability; ``colour``: brightness, contrast and saturation are each multiplied by a factor from
@@ -31,6 +70,7 @@ class Augmentation:
     scale: tuple[float, float] = (0.75, 1.5)
     flip: float = 0.5
     colour: float = 0.3
+    input_size: InputSize = OWN_SIZE
 
     def __post_init__(self) -> None:
         if self.crop_size < 1:
@@ -45,8 +85,8 @@ class Augmentation:
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The augmented sample: image uint8 [S, S, 3], targets [S, S, ...] with S = ``crop_size``."""
         height, width = sample.image.shape[:2]
-        factor = rng.uniform(*self.scale)
-        sample = resize(sample, (max(1, round(height * factor)), max(1, round(width * factor))))
+        factor = self.input_size.factor(height, width) * rng.uniform(*self.scale)
+        sample = resize(sample, scaled(height, width, factor))
         if rng.random() < self.flip:
             sample = flip(sample)
         sample = replace(sample, image=jitter_colour(sample.image, 1 + rng.uniform(-self.colour, self.colour, 3)))
@@ -55,40 +95,58 @@ class Augmentation:
 
 def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     """The sample at ``size`` = (H, W): the image bilinear, labels and normals nearest (never mixed across objects)."""
-    resized = Image.fromarray(sample.image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    targets = {
-        task: (_resize_edges if task == "edge_detection" else _resize_nearest)(target, size)
-        for task, target in sample.targets.items()
-    }
-    return Sample(sample.image_id, np.array(resized), targets)
+    targets = {task: _resized(task, target, size) for task, target in sample.targets.items()}
+    return Sample(sample.image_id, resize_image(sample.image, size), targets)
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An image [H, W, 3] at ``size`` = (h, w), bilinear and antialiased; the image itself if that is its size."""
+    if image.shape[:2] == size:
+        return image
+    return np.array(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+
+def _resized(task: str, target: Target, size: tuple[int, int]) -> Target:
+    if isinstance(target, Objects):
+        return resize_objects(target, size)
+    if isinstance(target, Segments):
+        return replace(target, map=nearest(target.map, size))
+    return _resize_edges(target, size) if task == "edge_detection" else nearest(target, size)
 
 
 def flip(sample: Sample) -> Sample:
     """The sample mirrored left to right; the normals' component along the width changes its sign."""
-    targets = {task: np.ascontiguousarray(target[:, ::-1]) for task, target in sample.targets.items()}
-    if "surface_normals" in targets:
-        targets["surface_normals"] = targets["surface_normals"] * np.array([-1, 1, 1], np.float32)
+    targets = {task: _flipped(task, target) for task, target in sample.targets.items()}
     return Sample(sample.image_id, np.ascontiguousarray(sample.image[:, ::-1]), targets)
+
+
+def _flipped(task: str, target: Target) -> Target:
+    if isinstance(target, Objects):
+        return flip_objects(target)
+    if isinstance(target, Segments):
+        return replace(target, map=np.ascontiguousarray(target.map[:, ::-1]))
+    mirrored = np.ascontiguousarray(target[:, ::-1])
+    return mirrored * np.array([-1, 1, 1], np.float32) if task == "surface_normals" else mirrored
 
 
 def crop(sample: Sample, size: int, rng: np.random.Generator) -> Sample:
     """A random square of ``size`` pixels. Where the image is smaller it lies at a random place in the square.
 
-    Around it the image has ImageNet's mean colour, labels are void (255) and normals are void (the zero vector).
+    Around it the image has ImageNet's mean colour, labels are void (255), normals are void (the zero vector), and
+    there is nothing of objects and segments.
     """
     height, width = sample.image.shape[:2]
     top, left = (int(rng.integers(min(0, room), max(0, room) + 1)) for room in (height - size, width - size))
+    targets = {task: _cropped(task, target, (top, left), size) for task, target in sample.targets.items()}
+    return Sample(sample.image_id, window(sample.image, (top, left), size, _MEAN_COLOUR), targets)
 
-    def cut(array: Target, fill: Target | float) -> Target:
-        square = np.empty((size, size, *array.shape[2:]), array.dtype)
-        square[:] = fill
-        inside = array[max(top, 0) : top + size, max(left, 0) : left + size]
-        row, column = max(-top, 0), max(-left, 0)
-        square[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
-        return square
 
-    targets = {task: cut(target, 0 if task == "surface_normals" else VOID) for task, target in sample.targets.items()}
-    return Sample(sample.image_id, cut(sample.image, _MEAN_COLOUR), targets)
+def _cropped(task: str, target: Target, corner: tuple[int, int], size: int) -> Target:
+    if isinstance(target, Objects):
+        return crop_objects(target, corner, size)
+    if isinstance(target, Segments):
+        return replace(target, map=window(target.map, corner, size, 0))
+    return window(target, corner, size, 0 if task == "surface_normals" else VOID)
 
 
 def jitter_colour(image: NDArray[np.uint8], factors: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -109,26 +167,16 @@ def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
     return tensor.sub_(torch.tensor(IMAGENET_MEAN)[:, None, None]).div_(torch.tensor(IMAGENET_STD)[:, None, None])
 
 
-def _resize_nearest(target: Target, size: tuple[int, int]) -> Target:
-    rows, columns = _centres(size[0], target.shape[0]), _centres(size[1], target.shape[1])
-    return target[rows[:, None], columns]
-
-
-def _resize_edges(maps: Target, size: tuple[int, int]) -> Target:
+def _resize_edges(maps: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Nearest neighbour would lose most of a one-pixel line when it shrinks and thicken it when it grows.
 
     So each new pixel takes its nearest old one, which leaves no gaps when growing; each old edge pixel also marks the
     new pixel that its centre falls on, which loses none when shrinking (neighbours stay neighbours); then every map
     is thinned to one pixel again.
     """
-    resized = _resize_nearest(maps, size)
+    resized = nearest(maps, size)
     row, column, annotator = np.nonzero(maps == 1)
     edge = (resized == 1).astype(np.uint8)
-    edge[_centres(maps.shape[0], size[0])[row], _centres(maps.shape[1], size[1])[column], annotator] = 1
+    edge[centres(maps.shape[0], size[0])[row], centres(maps.shape[1], size[1])[column], annotator] = 1
     thinned = np.stack([thin(edge[:, :, one]) for one in range(edge.shape[2])], axis=2)
     return np.where(resized == VOID, np.uint8(VOID), thinned)
-
-
-def _centres(new: int, old: int) -> NDArray[np.int64]:
-    """Index of the old pixel in which the centre of each new pixel lies."""
-    return (2 * np.arange(new) + 1) * old // (2 * new)

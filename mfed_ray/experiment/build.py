@@ -10,16 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from mfed_ray.data.coco import Coco
 from mfed_ray.data.generated import generate_pascal_context
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import to_tensor
 from mfed_ray.errors import DataError, PlacementError
-from mfed_ray.experiment.schema import Clients, Data, Experiment, GeneratedData
+from mfed_ray.experiment.schema import Clients, CocoData, Data, Experiment, GeneratedData
 from mfed_ray.messages import ClientSpec, Params
+from mfed_ray.models.contract import Encoder
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.multitask import MultiTaskModel, build_model
 from mfed_ray.models.normalisation import private_names
+from mfed_ray.models.pyramid import PyramidEncoder
 from mfed_ray.seeds import generator
 from mfed_ray.simulation import Simulation
 from mfed_ray.tasks import get_task
@@ -30,9 +33,13 @@ TRAIN, HELD_OUT = "train", "val"
 
 def open_dataset(data: Data, processes: int = 1, on_progress: Callable[[int, int], None] | None = None) -> Dataset:
     """The dataset, generated first where it is to be and is not there yet. Raises DataError."""
+    is_coco = isinstance(data, CocoData)
     if isinstance(data, GeneratedData):
-        generate_pascal_context(data.root, data.images, data.size, data.seed, data.val_fraction, on_progress, processes)
-    return PascalContext(data.root)
+        is_coco = data.layout == "coco"
+        from mfed_ray.data.generated import generate_coco
+        generate = generate_coco if is_coco else generate_pascal_context
+        generate(data.root, data.images, data.size, data.seed, data.val_fraction, on_progress, processes)
+    return Coco(data.root) if is_coco else PascalContext(data.root)
 
 
 def open_datasets(
@@ -57,7 +64,7 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
     held_out = {clients: _held_out(experiment, datasets, clients) for clients in experiment.clients}
     specs = []
     for name, (clients, _), shard in zip(names, groups, shards, strict=True):
-        usable = tuple(i for i in shard if _usable(datasets[clients.data], i, clients.tasks))
+        usable = tuple(i for i in shard if _trainable(datasets[clients.data], i, clients.tasks))
         if not usable:
             raise DataError(
                 f"client {name}: its shard of {len(shard)} images of data.{clients.data} has none with targets for "
@@ -104,21 +111,27 @@ def _held_out(experiment: Experiment, datasets: Mapping[str, Dataset], clients: 
     return ids
 
 
+def _trainable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
+    return all(dataset.trainable(image_id, task) for task in tasks)
+
+
 def _usable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
     return all(dataset.usable(image_id, task) for task in tasks)
 
 
 def make_model(experiment: Experiment, tasks: Sequence[str]) -> MultiTaskModel:
     """A model with freshly initialised decoders for ``tasks``, on the CPU."""
+    settings = experiment.model.decoder_settings()
+    decoders = {task: partial(get_task(task).make_decoder, settings=settings) for task in tasks}
+    return build_model(partial(_make_encoder, experiment), decoders, experiment.seed)
+
+
+def _make_encoder(experiment: Experiment) -> Encoder:
     m = experiment.model
-    decoders = {
-        task: partial(
-            get_task(task).make_decoder, style=m.decoder, width=m.decoder_width, normalisation=m.normalisation
-        )
-        for task in tasks
-    }
-    encoder = partial(make_encoder, m.encoder, m.output_stride, m.weights, m.normalisation)
-    return build_model(encoder, decoders, experiment.seed)
+    encoder = make_encoder(m.encoder, m.output_stride, m.weights, m.normalisation)
+    if m.fpn == "decoder" or not experiment.has_pyramid:
+        return encoder
+    return PyramidEncoder(encoder, m.fpn_width, m.normalisation)
 
 
 def make_local_training(experiment: Experiment) -> LocalTraining:
@@ -148,7 +161,7 @@ class TrainerFactory:
             self.models[client.tasks],
             self.datasets[client.dataset],
             [get_task(task) for task in client.tasks],
-            experiment.augmentation.build(),
+            experiment.augmentation.build(experiment.images.build()),
             make_local_training(experiment),
             experiment.seed,
             device,

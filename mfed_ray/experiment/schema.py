@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 from mfed_ray.algorithms import ALGORITHMS
 from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.data.partition import Partition
-from mfed_ray.data.transforms import Augmentation
+from mfed_ray.data.transforms import OWN_SIZE, Augmentation, InputSize
 from mfed_ray.errors import ConfigError
+from mfed_ray.models.contract import DecoderSettings, PanopticMerge
 from mfed_ray.simulation import Stage
 from mfed_ray.tasks import TASKS
 
@@ -35,18 +36,31 @@ class PascalContextData(Section):
     root: str
 
 
+class CocoData(Section):
+    """A folder as COCO 2017 is distributed."""
+
+    format: Literal["coco"]
+    root: str
+
+
 class GeneratedData(Section):
-    """Procedural scenes in the same layout, written to ``root`` on first use."""
+    """Procedural scenes in the one or the other layout, written to ``root`` on first use."""
 
     format: Literal["generated"]
     root: str
+    layout: Literal["pascal_context", "coco"] = "pascal_context"
     images: int = Field(500, ge=4)
     size: int = Field(96, ge=32, le=1024)
     seed: int = Field(0, ge=0)
     val_fraction: float = Field(0.25, gt=0, lt=1)
 
 
-Data = Annotated[PascalContextData | GeneratedData, Field(discriminator="format")]
+_DATA: dict[str, type[Section]] = {
+    "pascal_context": PascalContextData,
+    "coco": CocoData,
+    "generated": GeneratedData,
+}
+Data = Annotated[PascalContextData | CocoData | GeneratedData, Field(discriminator="format")]
 
 
 class Clients(Section):
@@ -86,6 +100,14 @@ class PartitionSettings(Section):
         return Partition(self.scheme, self.alpha, self.minimum)
 
 
+class PanopticSettings(Section):
+    """How objects and stuff become one panoptic map; see ``mfed_ray.models.contract.PanopticMerge``."""
+
+    overlap: float = Field(0.5, ge=0, le=1)
+    stuff_area: int = Field(4096, ge=0)
+    score: float = Field(0.5, ge=0, le=1)
+
+
 class Model(Section):
     """Encoder, decoders, and the one normalisation policy."""
 
@@ -95,7 +117,53 @@ class Model(Section):
     """None, ``torchvision``, or a .safetensors or .pth file."""
     normalisation: Literal["average", "local", "frozen", "group"] = "average"
     decoder: Literal["aspp", "light"] = "aspp"
-    decoder_width: int = Field(256, ge=1)
+    """Body of the decoders of PASCAL-Context's tasks; those of COCO's have their own."""
+    decoder_width: int = Field(256, ge=8)
+    """Channels of the decoders' layers; of COCO's the standard ones at 256, and in proportion else."""
+    fpn: Literal["encoder", "decoder"] = "encoder"
+    """Where the feature pyramid of COCO's tasks stands: shared with the encoder, or each decoder's own."""
+    fpn_width: int = Field(256, ge=8)
+    anchor_size: float = Field(32, gt=0)
+    """Side of the finest anchors in pixels; each of the four further levels doubles it."""
+    score_threshold: float = Field(0.05, ge=0, lt=1)
+    """Objects below are not given out."""
+    max_detections: int = Field(100, ge=1)
+    """Objects given out per image, at most."""
+    panoptic: PanopticSettings = PanopticSettings()
+
+    def decoder_settings(self) -> DecoderSettings:
+        """What the decoders are built from."""
+        return DecoderSettings(
+            self.decoder,
+            self.decoder_width,
+            self.normalisation,
+            self.fpn_width,
+            self.anchor_size,
+            self.score_threshold,
+            self.max_detections,
+            PanopticMerge(self.panoptic.overlap, self.panoptic.stuff_area, self.panoptic.score),
+        )
+
+
+class Images(Section):
+    """The size at which the network sees images, in training (before augmentation) and evaluation alike.
+
+    Predictions and metrics are in the images' own size.
+    """
+
+    short_side: int | None = None
+    """Pixels of the shorter side; None: the images' own size."""
+    long_side: int = 1333
+    """Pixels of the longer side, at most."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "Images":
+        self.build()
+        return self
+
+    def build(self) -> InputSize:
+        """The input size."""
+        return InputSize(self.short_side, self.long_side)
 
 
 class AugmentationSettings(Section):
@@ -111,9 +179,9 @@ class AugmentationSettings(Section):
         self.build()
         return self
 
-    def build(self) -> Augmentation:
-        """The augmentation."""
-        return Augmentation(self.crop_size, self.scale, self.flip, self.colour)
+    def build(self, input_size: InputSize = OWN_SIZE) -> Augmentation:
+        """The augmentation of images at ``input_size``."""
+        return Augmentation(self.crop_size, self.scale, self.flip, self.colour, input_size)
 
 
 class LocalSettings(Section):
@@ -188,6 +256,7 @@ class Experiment(Section):
     data: dict[str, Data] = Field(min_length=1)
     clients: tuple[Clients, ...] = Field(min_length=1)
     partition: PartitionSettings = PartitionSettings()
+    images: Images = Images()
     model: Model = Model()
     augmentation: AugmentationSettings = AugmentationSettings()
     local: LocalSettings = LocalSettings()
@@ -203,6 +272,21 @@ class Experiment(Section):
                     + _nearest(clients.data, list(self.data))
                 )
         return self
+
+    @model_validator(mode="after")
+    def _pyramids_stand_on_stride_32(self) -> "Experiment":
+        if self.has_pyramid and self.model.output_stride != 32:
+            tasks = sorted({task for one in self.clients for task in one.tasks if TASKS[task].pyramid})
+            raise ConfigError(
+                f"model.output_stride: {self.model.output_stride} found, but {', '.join(tasks)} stand on a feature "
+                "pyramid, which needs 32"
+            )
+        return self
+
+    @property
+    def has_pyramid(self) -> bool:
+        """Whether a task of any client stands on a feature pyramid; if one does, all clients' encoders are alike."""
+        return any(TASKS[task].pyramid for one in self.clients for task in one.tasks)
 
     @property
     def algorithm_name(self) -> str:
@@ -264,7 +348,7 @@ def _sentence(one: dict[str, Any], model: type[BaseModel], prefix: tuple[str, ..
         allowed = _allowed(model, loc[:-1])
         return f"{key}: unknown key{_nearest(str(place[-1]), allowed)} (allowed: {', '.join(allowed)})"
     if one["type"].startswith("union_tag"):
-        return f"{key}.format: {one['input'].get('format')!r} is not one of pascal_context, generated"
+        return f"{key}.format: {one['input'].get('format')!r} is not one of {', '.join(_DATA)}"
     if one["type"] == "missing":
         return f"{key}: missing, and has no default"
     message = str(one["msg"]).removeprefix("Value error, ")
@@ -276,11 +360,12 @@ def _sentence(one: dict[str, Any], model: type[BaseModel], prefix: tuple[str, ..
 def _allowed(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
     """Field names of the section at ``loc``."""
     sections: dict[str, type[BaseModel]] = {
-        "pascal_context": PascalContextData,
-        "generated": GeneratedData,
+        **_DATA,
         "clients": Clients,
         "partition": PartitionSettings,
+        "images": Images,
         "model": Model,
+        "panoptic": PanopticSettings,
         "augmentation": AugmentationSettings,
         "local": LocalSettings,
         "evaluation": Evaluation,

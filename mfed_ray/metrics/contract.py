@@ -14,8 +14,11 @@ class Metric(Protocol):
     The counts are sums: merging the metrics of two halves of a dataset gives the metric of the whole.
     """
 
-    def update(self, prediction: Array, target: Array) -> None:
-        """Add one image: prediction and target in the image's own height and width."""
+    def update(self, prediction: Any, target: Any) -> None:
+        """Add one image: a ``Prediction`` and a ``Target`` of the kind that the metric takes (``mfed_ray.annotations``).
+
+        Both are in the image's own height and width.
+        """
         ...
 
     def merge(self, other: Self) -> None:

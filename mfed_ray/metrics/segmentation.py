@@ -1,4 +1,4 @@
-"""Mean intersection over union: semantic segmentation and human parts."""
+"""Intersection over union and accuracy of label maps: semantic segmentation, human parts, stuff segmentation."""
 
 import numpy as np
 
@@ -13,7 +13,9 @@ class MeanIoU:
 
     ``compute`` gives, as fractions: ``miou``, the mean of IoU = TP / (TP + FP + FN) over the classes that occur in a
     target or a prediction, background included (PASCAL VOC; ASTMT, which counts a class that occurs nowhere as 0,
-    agrees wherever every class occurs); ``iou/<class index>``, NaN for a class that occurs nowhere; ``pixel_accuracy``.
+    agrees wherever every class occurs); ``iou/<class index>``, NaN for a class that occurs nowhere; ``pixel_accuracy``;
+    and as COCO-Stuff's evaluation (Caesar, Uijlings, Ferrari, CVPR 2018) defines them, ``fwiou``, the sum of IoU times
+    the class's share of the target, and ``mean_accuracy``, the mean of TP / (TP + FN) over the target's classes.
     """
 
     def __init__(self, classes: int) -> None:
@@ -41,11 +43,18 @@ class MeanIoU:
     def compute(self) -> dict[str, float]:
         """The metric's values by name; NaN where nothing was counted."""
         hits = np.diag(self._confusion)
-        union = self._confusion.sum(axis=0) + self._confusion.sum(axis=1) - hits
-        iou = np.divide(hits, union, out=np.full(len(union), np.nan), where=union > 0)
-        total = self._confusion.sum()
-        if total == 0:
-            overall = {"miou": float("nan"), "pixel_accuracy": float("nan")}
-        else:
-            overall = {"miou": float(np.nanmean(iou)), "pixel_accuracy": float(hits.sum() / total)}
-        return overall | {f"iou/{index}": float(value) for index, value in enumerate(iou)}
+        actual = self._confusion.sum(axis=1)
+        iou = _share(hits, actual + self._confusion.sum(axis=0) - hits)
+        values = dict.fromkeys(("miou", "fwiou", "pixel_accuracy", "mean_accuracy"), float("nan"))
+        total = actual.sum()
+        if total:
+            values["miou"] = float(np.nanmean(iou))
+            values["fwiou"] = float(np.nansum(iou * actual) / total)
+            values["pixel_accuracy"] = float(hits.sum() / total)
+            values["mean_accuracy"] = float(np.nanmean(_share(hits, actual)))
+        return values | {f"iou/{index}": float(value) for index, value in enumerate(iou)}
+
+
+def _share(part: Array, whole: Array) -> Array:
+    """The quotient; NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)

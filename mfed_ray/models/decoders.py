@@ -1,11 +1,13 @@
 """The decoder of every dense-prediction task."""
 
 from collections.abc import Mapping
+from typing import cast
 
 from torch import Tensor, nn
 
+from mfed_ray.annotations import Prediction
 from mfed_ray.errors import ConfigError
-from mfed_ray.models.contract import Decoder, Features
+from mfed_ray.models.contract import BatchTarget, Decoder, DecoderSettings, Features
 from mfed_ray.models.heads import Head
 from mfed_ray.models.normalisation import norm_layer
 from mfed_ray.models.trunks import TRUNKS, resize
@@ -15,30 +17,31 @@ CLASSIFIER_STD = 0.01
 
 
 class DenseDecoder(Decoder):
-    """A trunk (``style``: `aspp` or `light`) of ``width`` channels and a 1x1 classifier with the head's outputs.
+    """A trunk (``settings.style``: `aspp` or `light`) and a 1x1 classifier with the head's outputs.
 
     Nothing in it draws random numbers after construction: there is no dropout.
 
     Raises ConfigError for an unknown style or normalisation policy.
     """
 
-    def __init__(self, channels: Mapping[str, int], style: str, width: int, normalisation: str, *, head: Head) -> None:
+    def __init__(self, channels: Mapping[str, int], settings: DecoderSettings, *, head: Head) -> None:
         super().__init__()
+        style, width = settings.style, settings.width
         if style not in TRUNKS:
             raise ConfigError(f"model.decoder: unknown style {style!r}, allowed: {', '.join(TRUNKS)}")
         self.head = head
-        self.trunk = TRUNKS[style](channels, width, norm_layer(normalisation, "decoder"))
+        self.trunk = TRUNKS[style](channels, width, norm_layer(settings.normalisation, "decoder"))
         self.classifier = nn.Conv2d(width, head.outputs, 1)
         self._initialise()
 
-    def losses(self, features: Features, target: Tensor) -> dict[str, Tensor]:
-        """The head's loss by its name, at the size of ``target`` [B, H, W, ...]."""
-        height, width = target.shape[1:3]
-        return {self.head.name: self.head.loss(self._logits(features, (height, width)), target)}
+    def losses(self, features: Features, targets: BatchTarget, size: tuple[int, int]) -> dict[str, Tensor]:
+        """The head's loss by its name; ``targets`` is a tensor [B, H, W, ...]."""
+        return {self.head.name: self.head.loss(self._logits(features, size), cast("Tensor", targets))}
 
-    def predict(self, features: Features, size: tuple[int, int]) -> Tensor:
-        """The head's prediction at ``size`` = (H, W): [B, H, W] or [B, H, W, C]."""
-        return self.head.activate(self._logits(features, size))
+    def predict(self, features: Features, size: tuple[int, int], original: tuple[int, int]) -> list[Prediction]:
+        """The head's predictions, [H, W] or [H, W, C]: logits are interpolated once, to the original size."""
+        del size
+        return list(self.head.activate(self._logits(features, original)).detach().cpu().numpy())
 
     def _logits(self, features: Features, size: tuple[int, int]) -> Tensor:
         return resize(self.classifier(self.trunk(features)), size)

@@ -8,7 +8,8 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from mfed_ray.models.contract import Decoder, Encoder
+from mfed_ray.annotations import Prediction
+from mfed_ray.models.contract import BatchTarget, Decoder, Encoder
 
 DecoderFactory = Callable[[Mapping[str, int]], Decoder]
 """Builds a decoder from the encoder's channels."""
@@ -29,19 +30,18 @@ class MultiTaskModel(nn.Module):
         """Names of the tasks that the model has decoders for."""
         return tuple(self.decoders)
 
-    def losses(self, images: Tensor, targets: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    def losses(self, images: Tensor, targets: Mapping[str, BatchTarget]) -> dict[str, dict[str, Tensor]]:
         """Unweighted scalar losses by task and name of normalised images [B, 3, H, W]; the encoder runs once.
 
-        ``targets`` by task, [B, H, W, ...]: a decoder whose task has no target is not run.
+        ``targets`` by task: a decoder whose task has no target is not run.
         """
-        features = self.encoder(images)
-        return {task: self._decoder(task).losses(features, target) for task, target in targets.items()}
+        features, (height, width) = self.encoder(images), images.shape[2:]
+        return {task: self._decoder(task).losses(features, each, (height, width)) for task, each in targets.items()}
 
-    def predict(self, images: Tensor) -> dict[str, Tensor]:
-        """Predictions by task for normalised images [B, 3, H, W], at their size: [B, H, W] or [B, H, W, C]."""
-        features = self.encoder(images)
-        height, width = images.shape[2:]
-        return {task: self._decoder(task).predict(features, (height, width)) for task in self.tasks}
+    def predict(self, images: Tensor, original: tuple[int, int]) -> dict[str, list[Prediction]]:
+        """Predictions by task, one per normalised image of [B, 3, H, W], at the images' ``original`` (H, W)."""
+        features, (height, width) = self.encoder(images), images.shape[2:]
+        return {task: self._decoder(task).predict(features, (height, width), original) for task in self.tasks}
 
     def _decoder(self, task: str) -> Decoder:
         return cast("Decoder", self.decoders[task])

@@ -1,13 +1,18 @@
-"""What a task binds together: targets, decoder, loss, metric, headline."""
+"""What a task binds together: targets, decoder, loss, metric, headline, files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from mfed_ray.metrics.contract import Metric
-from mfed_ray.models.contract import Decoder
+from mfed_ray.models.contract import Decoder, DecoderSettings
+from mfed_ray.predictions.contract import PredictionWriter
+
+TrainTarget = NDArray[Any] | Mapping[str, NDArray[Any]]
+"""One image's training target: an array of one shape for all images of a batch, or named arrays of any."""
 
 
 @dataclass(frozen=True)
@@ -20,15 +25,18 @@ class Headline:
 
 @dataclass(frozen=True)
 class Task:
-    """One task. ``make_decoder(channels, style, width, normalisation)`` builds a fresh decoder.
+    """One task. ``make_decoder(channels, settings)`` builds a fresh decoder for an encoder's channels.
 
-    ``train_target`` turns a transformed ``Sample`` target (see ``mfed_ray.data.sample``) into the array that the
-    decoder's loss takes; ``loss_weight`` is the literature's weight of the task in a multi-task sum.
+    ``train_target`` turns a transformed ``Sample`` target (see ``mfed_ray.data.sample``) into what the decoder's loss
+    takes; ``loss_weight`` is the literature's weight of the task in a multi-task sum; ``make_writer(folder)`` writes
+    predictions; ``pyramid``: its decoder stands on a feature pyramid, the encoder's or its own.
     """
 
     name: str
     headline: Headline
     loss_weight: float
-    make_decoder: Callable[..., Decoder]
+    make_decoder: Callable[[Mapping[str, int], DecoderSettings], Decoder]
     make_metric: Callable[[], Metric]
-    train_target: Callable[[NDArray[Any]], NDArray[Any]]
+    make_writer: Callable[[Path], PredictionWriter]
+    train_target: Callable[[Any], TrainTarget]
+    pyramid: bool = False

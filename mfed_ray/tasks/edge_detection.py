@@ -10,6 +10,7 @@ from mfed_ray.labels import VOID
 from mfed_ray.metrics.edges import EdgeDetection
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.heads import EDGE_HEAD
+from mfed_ray.predictions.label_maps import GreyMaps
 from mfed_ray.tasks.contract import Headline, Task
 
 
@@ -32,5 +33,6 @@ EDGE_DETECTION = Task(
     loss_weight=50.0,
     make_decoder=partial(DenseDecoder, head=EDGE_HEAD),
     make_metric=EdgeDetection,
+    make_writer=GreyMaps,
     train_target=consensus,
 )

@@ -10,6 +10,7 @@ from mfed_ray.labels import PART_CLASSES
 from mfed_ray.metrics.segmentation import MeanIoU
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.heads import class_head
+from mfed_ray.predictions.label_maps import ClassMaps
 from mfed_ray.tasks.contract import Headline, Task
 
 
@@ -24,5 +25,6 @@ HUMAN_PARTS = Task(
     loss_weight=2.0,
     make_decoder=partial(DenseDecoder, head=class_head(len(PART_CLASSES))),
     make_metric=partial(MeanIoU, len(PART_CLASSES)),
+    make_writer=partial(ClassMaps, names=PART_CLASSES),
     train_target=train_target,
 )

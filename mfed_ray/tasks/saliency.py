@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mfed_ray.metrics.saliency import Saliency
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.heads import SALIENCY_HEAD
+from mfed_ray.predictions.label_maps import GreyMaps
 from mfed_ray.tasks.contract import Headline, Task
 
 
@@ -23,5 +24,6 @@ SALIENCY = Task(
     loss_weight=5.0,
     make_decoder=partial(DenseDecoder, head=SALIENCY_HEAD),
     make_metric=Saliency,
+    make_writer=GreyMaps,
     train_target=train_target,
 )

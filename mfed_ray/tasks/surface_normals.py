@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mfed_ray.metrics.normals import AngularError
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.heads import NORMALS_HEAD
+from mfed_ray.predictions.label_maps import NormalMaps
 from mfed_ray.tasks.contract import Headline, Task
 
 
@@ -23,5 +24,6 @@ SURFACE_NORMALS = Task(
     loss_weight=10.0,
     make_decoder=partial(DenseDecoder, head=NORMALS_HEAD),
     make_metric=AngularError,
+    make_writer=NormalMaps,
     train_target=train_target,
 )

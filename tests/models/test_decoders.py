@@ -1,16 +1,18 @@
 """The dense decoder in every style and policy."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mfed_ray.errors import ConfigError
-from mfed_ray.models.contract import Features
+from mfed_ray.models.contract import DecoderSettings, Features
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.heads import EDGE_HEAD, NORMALS_HEAD, class_head
 from mfed_ray.models.normalisation import NORMALISATIONS
 from mfed_ray.models.trunks import TRUNKS
 
+SIZE = (40, 56)
 CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}
 
 
@@ -24,8 +26,8 @@ def features(batch: int) -> Features:
 @pytest.mark.parametrize("style", TRUNKS)
 @pytest.mark.parametrize("policy", NORMALISATIONS)
 def test_one_image_trains(style: str, policy: str) -> None:
-    decoder = DenseDecoder(CHANNELS, style, 8, policy, head=class_head(5)).train()
-    losses = decoder.losses(features(1), torch.ones(1, 40, 56, dtype=torch.int64))
+    decoder = DenseDecoder(CHANNELS, DecoderSettings(style, 8, policy), head=class_head(5)).train()
+    losses = decoder.losses(features(1), torch.ones(1, 40, 56, dtype=torch.int64), SIZE)
     torch.autograd.backward([losses["cross_entropy"]])
     # logits start near zero: close to the cross-entropy of five equal chances
     assert losses.keys() == {"cross_entropy"}
@@ -35,22 +37,24 @@ def test_one_image_trains(style: str, policy: str) -> None:
 
 @pytest.mark.parametrize("style", TRUNKS)
 def test_predictions_have_the_size_asked_for(style: str) -> None:
-    ids = DenseDecoder(CHANNELS, style, 8, "group", head=class_head(5)).predict(features(2), (40, 56))
-    edges = DenseDecoder(CHANNELS, style, 8, "group", head=EDGE_HEAD).predict(features(2), (37, 53))
-    normals = DenseDecoder(CHANNELS, style, 8, "group", head=NORMALS_HEAD).predict(features(2), (40, 56))
-    assert [tuple(each.shape) for each in (ids, edges, normals)] == [(2, 40, 56), (2, 37, 53), (2, 40, 56, 3)]
+    settings = DecoderSettings(style, 8, "group")
+    found = []
+    for head, original in ((class_head(5), SIZE), (EDGE_HEAD, (37, 53)), (NORMALS_HEAD, (80, 112))):
+        predictions = DenseDecoder(CHANNELS, settings, head=head).predict(features(2), SIZE, original)
+        found.append([np.shape(one) for one in predictions])
+    assert found == [[(40, 56)] * 2, [(37, 53)] * 2, [(80, 112, 3)] * 2]
 
 
 def test_logits_are_interpolated_with_corners_not_aligned() -> None:
     """A ramp 0, 1 on two cells, at four pixels: 0, 1/4, 3/4, 1; the third pixel is above the bias of -1/2."""
-    decoder = DenseDecoder(CHANNELS, "light", 8, "average", head=EDGE_HEAD)
+    decoder = DenseDecoder(CHANNELS, DecoderSettings("light", 8), head=EDGE_HEAD)
     ramp = torch.tensor([[0.0, 1.0]]).reshape(1, 1, 1, 2)
     decoder.trunk = Constant(ramp)
     decoder.classifier = nn.Conv2d(1, 1, 1)
     nn.init.ones_(decoder.classifier.weight)
     nn.init.zeros_(decoder.classifier.bias)  # type: ignore[arg-type]
-    with torch.no_grad():
-        torch.testing.assert_close(decoder.predict({}, (1, 4)), torch.tensor([[[0.0, 0.25, 0.75, 1.0]]]).sigmoid())
+    (prediction,) = decoder.predict({}, (1, 2), (1, 4))
+    np.testing.assert_allclose(prediction, torch.tensor([[0.0, 0.25, 0.75, 1.0]]).sigmoid().numpy())  # type: ignore[arg-type]
 
 
 class Constant(nn.Module):
@@ -66,9 +70,9 @@ class Constant(nn.Module):
 
 def test_unknown_style() -> None:
     with pytest.raises(ConfigError, match=r"model\.decoder: unknown style 'fpn', allowed: aspp, light"):
-        DenseDecoder(CHANNELS, "fpn", 8, "group", head=EDGE_HEAD)
+        DenseDecoder(CHANNELS, DecoderSettings("fpn"), head=EDGE_HEAD)
 
 
 def test_unknown_normalisation() -> None:
     with pytest.raises(ConfigError, match=r"model\.normalisation: unknown policy 'layer', allowed: average"):
-        DenseDecoder(CHANNELS, "aspp", 8, "layer", head=EDGE_HEAD)
+        DenseDecoder(CHANNELS, DecoderSettings(normalisation="layer"), head=EDGE_HEAD)

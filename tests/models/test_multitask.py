@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from mfed_ray.models.contract import DecoderSettings
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.heads import EDGE_HEAD, NORMALS_HEAD, Head, class_head
@@ -17,7 +19,7 @@ HEADS = {"parts": class_head(7), "edges": EDGE_HEAD, "normals": NORMALS_HEAD}
 
 
 def factory(head: Head, policy: str) -> DecoderFactory:
-    return partial(DenseDecoder, style="light", width=8, normalisation=policy, head=head)
+    return partial(DenseDecoder, settings=DecoderSettings("light", 8, policy), head=head)
 
 
 def model_of(tasks: Iterable[str], seed: int = 0, policy: str = "average") -> MultiTaskModel:
@@ -47,17 +49,17 @@ def test_encoder_runs_once_for_all_tasks() -> None:
     model = model_of(HEADS)
     passes: list[int] = []
     model.encoder.register_forward_hook(lambda *_: passes.append(1))
-    model.predict(torch.randn(2, 3, 32, 32))
+    model.predict(torch.randn(2, 3, 32, 32), (32, 32))
     assert len(passes) == 1
 
 
 @pytest.mark.parametrize("size", [(32, 32), (45, 71)])
 def test_predictions_have_the_images_size(size: tuple[int, int]) -> None:
-    predictions = model_of(HEADS).predict(torch.randn(2, 3, *size))
-    assert {task: tuple(each.shape) for task, each in predictions.items()} == {
-        "parts": (2, *size),
-        "edges": (2, *size),
-        "normals": (2, *size, 3),
+    predictions = model_of(HEADS).predict(torch.randn(2, 3, 32, 64), size)
+    assert {task: [np.shape(one) for one in each] for task, each in predictions.items()} == {
+        "parts": [size] * 2,
+        "edges": [size] * 2,
+        "normals": [(*size, 3)] * 2,
     }
 
 

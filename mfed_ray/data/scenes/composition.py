@@ -1,6 +1,6 @@
 """A whole scene: backdrop, objects from far to near, light, camera; and the truth of every task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from mfed_ray.data.scenes.arrays import Floats
 from mfed_ray.data.scenes.classes import CLUTTER, KINDS, PERSON_KIND, Kind
+from mfed_ray.data.scenes.keypoints import keypoints
 from mfed_ray.data.scenes.lighting import Light, cast_shadows, photograph, random_light
 from mfed_ray.data.scenes.render import Layer, Pose, render
 from mfed_ray.data.scenes.saliency import salient_mask
-from mfed_ray.data.scenes.solids import turn
+from mfed_ray.data.scenes.solids import Solid, turn
 from mfed_ray.data.scenes.surfaces import Backdrop, Setting, backdrop
 from mfed_ray.labels import PERSON
 
@@ -34,7 +35,8 @@ class Scene:
     ``image``: uint8 [S, S, 3]; ``classes``: uint8 [S, S], 0..20; ``instances``: uint8 [S, S], 0 background;
     ``parts``: uint8 [S, S], 0 or 1 + index in ``people.PART_NAMES``; ``salient``: bool [S, S];
     ``labels``: uint16 [S, S], PASCAL-Context's 459 ids; ``normals``: float32 [S, S, 3], unit vectors (x right, y up,
-    z towards the viewer) or zero in the sky.
+    z towards the viewer) or zero in the sky; ``keypoints``: by number of the people among the objects, int32 [17, 3],
+    column, row and visibility (0 outside the image, 1 hidden, 2 visible) in the order of COCO.
     """
 
     image: NDArray[np.uint8]
@@ -45,6 +47,7 @@ class Scene:
     salient: NDArray[np.bool_]
     labels: NDArray[np.uint16]
     normals: Floats
+    keypoints: Mapping[int, NDArray[np.int32]]
 
 
 def make_scene(rng: np.random.Generator, size: int, with_person: bool) -> Scene:
@@ -54,6 +57,16 @@ def make_scene(rng: np.random.Generator, size: int, with_person: bool) -> Scene:
         visible = {one.label for one in scene.objects}
         if visible and (PERSON in visible) == with_person:
             return scene
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """An object of the scene. ``layer``: None if it is not in the picture at all."""
+
+    kind: Kind
+    pose: Pose
+    solids: list[Solid]
+    layer: Layer | None
 
 
 class _Truth:
@@ -79,14 +92,14 @@ def _attempt(rng: np.random.Generator, size: int, with_person: bool) -> Scene:
     setting, kinds = _cast(rng, with_person)
     scenery, light = backdrop(rng, setting, fine), random_light(rng)
     posed = sorted(((kind, _pose(rng, kind, scenery, fine)) for kind in kinds), key=lambda one: one[1].row)
-    layers = [(kind, pose, render(kind.build(rng), pose, fine)) for kind, pose in posed]
+    placed = [_place(rng, kind, pose, fine) for kind, pose in posed]
     truth = _Truth(scenery)
-    shadow = cast_shadows([(pose, layer) for _, pose, layer in layers if layer], scenery, light)
+    shadow = cast_shadows([(one.pose, one.layer) for one in placed if one.layer], scenery, light)
     truth.albedo *= shadow[:, :, None]
-    for number, (kind, _, layer) in enumerate(layers, start=1):
-        if layer is not None:
-            truth.paint(layer, kind, number)
-    return _develop(rng, truth, [kind.label for kind, _, _ in layers], light)
+    for number, one in enumerate(placed, start=1):
+        if one.layer is not None:
+            truth.paint(one.layer, one.kind, number)
+    return _develop(rng, truth, placed, light)
 
 
 def _cast(rng: np.random.Generator, with_person: bool) -> tuple[Setting, list[Kind]]:
@@ -121,15 +134,27 @@ def _pose(rng: np.random.Generator, kind: Kind, scenery: Backdrop, size: int) ->
     return Pose(column, row, scale, rotation.astype(np.float32))
 
 
-def _develop(rng: np.random.Generator, truth: _Truth, labels: Sequence[int], light: Light) -> Scene:
+def _place(rng: np.random.Generator, kind: Kind, pose: Pose, size: int) -> _Placed:
+    solids = kind.build(rng)
+    return _Placed(kind, pose, solids, render(solids, pose, size))
+
+
+def _develop(rng: np.random.Generator, truth: _Truth, placed: Sequence[_Placed], light: Light) -> Scene:
     image = photograph(rng, truth.albedo, truth.normals, truth.gloss, light)
     pick = (slice(None, None, _FINE),) * 2
     classes, instances, normals = truth.classes[pick], truth.instances[pick], truth.normals[pick]
     enough = _SMALLEST * classes.size
     objects = tuple(
-        Instance(number, label)
-        for number, label in enumerate(labels, start=1)
-        if label and np.count_nonzero(instances == number) >= enough
+        Instance(number, one.kind.label)
+        for number, one in enumerate(placed, start=1)
+        if one.kind.label and np.count_nonzero(instances == number) >= enough
     )
+    people = {one.number: _keypoints(placed, truth, one.number) for one in objects if one.label == PERSON}
     salient = salient_mask(image, instances, [one.number for one in objects])
-    return Scene(image, classes, instances, objects, truth.parts[pick], salient, truth.labels[pick], normals)
+    return Scene(image, classes, instances, objects, truth.parts[pick], salient, truth.labels[pick], normals, people)
+
+
+def _keypoints(placed: Sequence[_Placed], truth: _Truth, number: int) -> NDArray[np.int32]:
+    one = placed[number - 1]
+    assert one.layer is not None  # only what has pixels counts as an object
+    return keypoints(one.solids, one.pose, one.layer, truth.instances == number, _FINE)

@@ -42,7 +42,8 @@ def person(rng: np.random.Generator) -> list[Solid]:
     return solids
 
 
-def _part(name: str) -> int:
+def part_number(name: str) -> int:
+    """What marks the solids of the part."""
     return PART_NAMES.index(name) + 1
 
 
@@ -61,19 +62,19 @@ def _trunk(rng: np.random.Generator, clothes: _Clothes, hip: Floats, lean: Float
         placed: Floats = hip + lean @ np.array((x, y, z), np.float32)
         return placed
 
-    torso, head = _part("torso"), _part("head")
+    torso, head = part_number("torso"), part_number("head")
     nod = lean @ turn(x=float(rng.uniform(-0.25, 0.35)), y=float(rng.uniform(-0.7, 0.7)))
-    hair = ball(at(0, 0.435, -0.018), (0.074, 0.082, 0.074), clothes.hair, nod, _part("hair"))
+    hair = ball(at(0, 0.435, -0.018), (0.074, 0.082, 0.074), clothes.hair, nod, part_number("hair"))
     solids = [
         ball(at(0, 0.02, 0), (0.1 * build, 0.09, 0.075 * build), clothes.trousers, lean, torso),
         ball(at(0, 0.14, 0), (0.105 * build, 0.17, 0.075 * build), clothes.shirt, lean, torso),
         ball(at(0, 0.22, 0), (0.13 * build, 0.1, 0.078 * build), clothes.shirt, lean, torso),
-        *limb(at(0, 0.28, 0), at(0, 0.36, 0), (0.036, 0.034), clothes.skin, _part("neck")),
+        *limb(at(0, 0.28, 0), at(0, 0.36, 0), (0.036, 0.034), clothes.skin, part_number("neck")),
         ball(at(0, 0.42, 0.006), (0.066, 0.085, 0.072), clothes.skin, nod, head),
         hair,
     ]
     if rng.random() < 0.35:
-        solids.append(ball(at(0, 0.36, -0.05), (0.07, 0.12, 0.04), clothes.hair, nod, _part("hair")))
+        solids.append(ball(at(0, 0.36, -0.05), (0.07, 0.12, 0.04), clothes.hair, nod, part_number("hair")))
     return solids
 
 
@@ -89,9 +90,9 @@ def _arm(
     elbow, wrist = shoulder + upper, shoulder + upper + lower
     hand = wrist + 0.25 * lower
     return [
-        *limb(shoulder, elbow, (0.043 * build, 0.036 * build), clothes.shirt, _part(f"{name}uarm")),
-        *limb(elbow, wrist, (0.035 * build, 0.026), clothes.sleeve, _part(f"{name}larm")),
-        ball(hand, (0.03, 0.038, 0.028), clothes.skin, part=_part(f"{name}hand")),
+        *limb(shoulder, elbow, (0.043 * build, 0.036 * build), clothes.shirt, part_number(f"{name}uarm")),
+        *limb(elbow, wrist, (0.035 * build, 0.026), clothes.sleeve, part_number(f"{name}larm")),
+        ball(hand, (0.03, 0.038, 0.028), clothes.skin, part=part_number(f"{name}hand")),
     ]
 
 
@@ -107,7 +108,7 @@ def _leg(
     ankle = knee + turn(x=bend - swing, z=spread) @ np.array((0, -0.21, 0), np.float32)
     toes = ankle + np.array((side * 0.012, -0.012, 0.04), np.float32)
     return [
-        *limb(joint, knee, (0.064 * build, 0.048 * build), clothes.trousers, _part(f"{name}uleg")),
-        *limb(knee, ankle, (0.046 * build, 0.033), clothes.shin, _part(f"{name}lleg")),
-        ball(toes, (0.036, 0.028, 0.068), clothes.shoe, part=_part(f"{name}foot")),
+        *limb(joint, knee, (0.064 * build, 0.048 * build), clothes.trousers, part_number(f"{name}uleg")),
+        *limb(knee, ankle, (0.046 * build, 0.033), clothes.shin, part_number(f"{name}lleg")),
+        ball(toes, (0.036, 0.028, 0.068), clothes.shoe, part=part_number(f"{name}foot")),
     ]

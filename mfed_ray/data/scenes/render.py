@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ class Layer:
     """An object on a canvas. ``window``: the rows and columns that the arrays cover.
 
     ``mask``: bool [h, w]; ``normals`` (x right, y up, z towards the viewer) and ``albedo``: float32 [h, w, 3];
-    ``gloss``: float32 [h, w]; ``parts``: uint8 [h, w].
+    ``gloss``: float32 [h, w]; ``parts``: uint8 [h, w]; ``depth``: float32 [h, w], z of the surface in pixels.
+    ``origin``: float32 [3], where the origin of the object's coordinates lies on the canvas, in pixels, y up.
     """
 
     window: tuple[slice, slice]
@@ -35,6 +37,20 @@ class Layer:
     albedo: Floats
     gloss: Floats
     parts: NDArray[np.uint8]
+    depth: Floats
+    origin: Floats
+
+
+class _Surface(NamedTuple):
+    """What is seen in a window: index of the solid (-1: none) and depth (-inf: none) [h, w], normal, point [3, h, w].
+
+    The point is in object coordinates.
+    """
+
+    index: NDArray[np.int16]
+    depth: Floats
+    normals: Floats
+    points: Floats
 
 
 def render(solids: Sequence[Solid], pose: Pose, size: int) -> Layer | None:
@@ -46,13 +62,14 @@ def render(solids: Sequence[Solid], pose: Pose, size: int) -> Layer | None:
     reach = np.stack([extent(solid.shape, matrix) for solid, (matrix, _) in zip(solids, placed, strict=True)])
     centres = np.stack([centre for _, centre in placed])
     foot = (centres - reach)[:, 1].min()
-    centres += np.array([pose.column, -pose.row - foot, 0], np.float32)
+    origin = np.array([pose.column, -pose.row - foot, 0], np.float32)
+    centres += origin
     low, high = (centres - reach).min(axis=0), (centres + reach).max(axis=0)
     rows, columns = _span(-high[1], -low[1], size), _span(low[0], high[0], size)
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return None
-    index, normals, points = _trace(solids, [matrix for matrix, _ in placed], centres, reach, rows, columns)
-    return _coloured(solids, (rows, columns), index, normals, points)
+    surface = _trace(solids, [matrix for matrix, _ in placed], centres, reach, rows, columns)
+    return _coloured(solids, (rows, columns), surface, origin)
 
 
 def _to_canvas(solid: Solid, pose: Pose) -> tuple[Floats, Floats]:
@@ -67,8 +84,7 @@ def _span(low: float, high: float, size: int) -> slice:
 
 def _trace(
     solids: Sequence[Solid], matrices: Sequence[Floats], centres: Floats, reach: Floats, rows: slice, columns: slice
-) -> tuple[NDArray[np.int16], Floats, Floats]:
-    """Index of the solid seen (-1: none) [h, w], its normal, and the point in object coordinates [3, h, w]."""
+) -> _Surface:
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     nearest = np.full(shape, -np.inf, np.float32)
     index = np.full(shape, -1, np.int16)
@@ -92,20 +108,20 @@ def _trace(
         normals[:, at] = inverse.T @ normal[:, chosen]
         points[:, at] = (solid.rotation * solid.radii) @ point[:, chosen] + solid.centre[:, None]
     normals /= np.maximum(np.sqrt((normals**2).sum(axis=0)), np.float32(1e-9))
-    return index, normals.reshape(3, *shape), points.reshape(3, *shape)
+    return _Surface(index, nearest, normals.reshape(3, *shape), points.reshape(3, *shape))
 
 
 def _coloured(
-    solids: Sequence[Solid], window: tuple[slice, slice], index: NDArray[np.int16], normals: Floats, points: Floats
+    solids: Sequence[Solid], window: tuple[slice, slice], surface: _Surface, origin: Floats
 ) -> Layer:
-    mask = index >= 0
+    index, mask = surface.index, surface.index >= 0
     colours = np.zeros((*mask.shape, 3), np.float32)
     materials = list(dict.fromkeys(solid.material for solid in solids))
     material = np.array([materials.index(solid.material) for solid in solids] + [-1], np.int16)[index]
     for number, one in enumerate(materials):
         where = material == number
-        x, y, z = points[:, where]
+        x, y, z = surface.points[:, where]
         colours[where] = albedo(one, x + np.float32(0.6) * z, y + np.float32(0.45) * z)
     gloss = np.array([solid.material.gloss for solid in solids] + [0], np.float32)[index]
     parts = np.array([solid.part for solid in solids] + [0], np.uint8)[index]
-    return Layer(window, mask, np.moveaxis(normals, 0, 2), colours, gloss, parts)
+    return Layer(window, mask, np.moveaxis(surface.normals, 0, 2), colours, gloss, parts, surface.depth, origin)

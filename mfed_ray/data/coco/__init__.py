@@ -1,0 +1,1 @@
+"""COCO 2017 folders: reader, index on disk, checker."""

@@ -1,0 +1,165 @@
+"""The entries of a COCO annotation file, decoded one at a time: no more than one is an object of Python at once."""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Raw, Struct
+from numpy.typing import NDArray
+
+from mfed_ray.data.coco.problems import Problem
+
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Side = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Flag = Annotated[int, Meta(ge=0, le=1)]
+Pixels = Annotated[float, Meta(ge=-1e9, le=1e9)]
+Area = Annotated[float, Meta(ge=0, le=1e18)]
+Box = tuple[Pixels, Pixels, Pixels, Pixels]
+
+ENTRY = np.dtype(
+    [("id", "i8"), ("image", "i8"), ("category", "i8"), ("bbox", "f8", 4), ("area", "f8"), ("crowd", "?")]
+)
+"""An object or a panoptic segment as the file has it; ``bbox``: left, top, width, height."""
+
+S = TypeVar("S", bound=Struct)
+
+
+class AnnotationFile(Struct, gc=False):
+    """The two lists of every kind of annotation file."""
+
+    images: list[Raw]
+    annotations: list[Raw]
+
+
+class Image(Struct, gc=False):
+    """An image that the file lists."""
+
+    id: Id
+    file_name: str
+    height: Side
+    width: Side
+
+
+class Annotation(Struct, gc=False, kw_only=True):
+    """An object of instances, or the region of a class of stuff."""
+
+    id: Id
+    image_id: Id
+    category_id: Id
+    bbox: Box
+    area: Area
+    segmentation: Raw
+    iscrowd: Flag = 0
+
+
+class Person(Annotation, gc=False, kw_only=True):
+    """An object of person_keypoints: x, y and visibility of 17 keypoints."""
+
+    keypoints: Annotated[list[Pixels], Meta(min_length=51, max_length=51)]
+
+
+class Segment(Struct, gc=False):
+    """A segment of panoptic."""
+
+    id: Id
+    category_id: Id
+    bbox: Box
+    area: Area
+    iscrowd: Flag = 0
+
+
+class SegmentedImage(Struct, gc=False):
+    """The segments of one image; ``file_name``: their PNG."""
+
+    image_id: Id
+    file_name: str
+    segments_info: list[Segment]
+
+
+@dataclass
+class Entries:
+    """N entries in the file's order.
+
+    ``rows``: ENTRY [N]; ``texts``: the JSON of each one's mask, none of panoptic; ``keypoints``: float32 [51 N], of
+    person_keypoints only; ``pngs``: (image id, file name) of each image with segments, of panoptic only.
+    """
+
+    rows: NDArray[np.void]
+    texts: list[Raw] = field(default_factory=list)
+    keypoints: "array[float]" = field(default_factory=lambda: array("f"))
+    pngs: list[tuple[int, str]] = field(default_factory=list)
+
+
+def read_file(path: Path, problems: list[Problem]) -> AnnotationFile:
+    """The file's lists, not yet decoded; empty ones and one problem more if it is no such file."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=AnnotationFile)
+    except (OSError, ValueError) as error:  # msgspec's own errors are ValueErrors
+        problems.append(Problem("unreadable file", path, "", f"no COCO annotation file ({error})"))
+        return AnnotationFile([], [])
+
+
+def decode(raws: list[Raw], of: type[S], path: Path, problems: list[Problem]) -> Iterator[S]:
+    """Those of the entries that are well formed; a problem for each of the others."""
+    decoder, noun = msgspec.json.Decoder(of), "image" if of is Image else "annotation"
+    for position, raw in enumerate(raws):
+        try:
+            yield decoder.decode(raw)
+        except ValueError as error:
+            problems.append(Problem("malformed entry", path, _name(raw, noun, position), str(error)))
+
+
+def decode_entries(raws: list[Raw], task: str, path: Path, problems: list[Problem]) -> Entries:
+    """The entries of a file of the task, as far as they are well formed."""
+    entries = Entries(np.zeros(0, ENTRY))
+    if task == "panoptic_segmentation":
+        rows = _segments(decode(raws, SegmentedImage, path, problems), entries)
+    elif task == "keypoint_detection":
+        rows = _people(decode(raws, Person, path, problems), entries)
+    else:
+        rows = _objects(decode(raws, Annotation, path, problems), entries)
+    entries.rows = np.fromiter(rows, ENTRY)
+    return entries
+
+
+_Row = tuple[int, int, int, Box, float, int]
+
+
+def _row(one: Annotation | Segment, image: int) -> _Row:
+    return one.id, image, one.category_id, one.bbox, one.area, one.iscrowd
+
+
+def _objects(annotations: Iterator[Annotation], entries: Entries) -> Iterator[_Row]:
+    for one in annotations:
+        entries.texts.append(one.segmentation)
+        yield _row(one, one.image_id)
+
+
+def _people(people: Iterator[Person], entries: Entries) -> Iterator[_Row]:
+    for one in people:
+        entries.texts.append(one.segmentation)
+        entries.keypoints.extend(one.keypoints)
+        yield _row(one, one.image_id)
+
+
+def _segments(images: Iterator[SegmentedImage], entries: Entries) -> Iterator[_Row]:
+    for image in images:
+        entries.pngs.append((image.image_id, image.file_name))
+        yield from (_row(one, image.image_id) for one in image.segments_info)
+
+
+def _name(raw: Raw, noun: str, position: int) -> str:
+    """How a malformed entry is called: by its id if it has one, else by its place in the list."""
+    try:
+        content = msgspec.json.decode(raw)
+    except ValueError:
+        content = None
+    found = content if isinstance(content, dict) else {}
+    for key in ("id", "image_id"):
+        if key in found:
+            return f"{noun} {found[key]}" if key == "id" else f"{noun} of image {found[key]}"
+    return f"{noun}s[{position}]"

@@ -1,0 +1,33 @@
+"""Which annotated objects a detector learns from."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mfed_ray.annotations import Objects
+
+Arrays = dict[str, NDArray[Any]]
+
+SMALLEST_SIDE = 1.0
+"""Pixels: an object that is narrower after scaling has no pixel of its own."""
+
+
+def learnable(objects: Objects) -> Arrays:
+    """``boxes``, ``labels`` and what else they have (``masks``, ``keypoints``) of the objects to learn from.
+
+    Those are no crowd and at least ``SMALLEST_SIDE`` wide and high.
+
+    Torchvision's and Detectron2's recipes drop crowds and boxes without extent too; real COCO has both.
+    """
+    sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
+    seen = sides.min(axis=1) >= SMALLEST_SIDE
+    if objects.masks is not None:
+        seen &= objects.masks.any(axis=(1, 2))
+    kept = seen & ~objects.crowd
+    found = {
+        "boxes": objects.boxes,
+        "labels": objects.labels,
+        "masks": objects.masks,
+        "keypoints": objects.keypoints,
+    }
+    return {name: array[kept] for name, array in found.items() if array is not None}
