@@ -2,12 +2,13 @@
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mfed_ray.errors import ConfigError, MfedError, RunInterruptedError
+from mfed_ray.errors import ConfigError, DataError, MfedError, RunInterruptedError
 
 app = typer.Typer(
     add_completion=False,
@@ -74,19 +75,54 @@ def results(
     typer.echo(render(summarise(load_results(paths), stage), form))
 
 
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    client: Annotated[str, typer.Option(help="The client whose model predicts, for instance saliency-0.")],
+    images: Annotated[Path, typer.Option(help="A folder of .jpg or .png images.")],
+    out: Annotated[Path | None, typer.Option(help="A new folder (default: RUN/predictions/CLIENT).")] = None,
+) -> None:
+    """Write a client's predictions of images: COCO results, panoptic or label PNGs, and overlays to look at."""
+    from mfed_ray.predict import predict as predict_images
+    from mfed_ray.progress import counting
+
+    target = out or run / "predictions" / client
+    for folder in predict_images(run, client, images, target, counting("predicting images")):
+        typer.echo(f"{folder}: predictions, and overlays in {folder / 'overlays'}")
+
+
 @data.command()
 def generate(
     root: Annotated[Path, typer.Argument(help="A new folder.")],
     images: Annotated[int, typer.Option(help="Number of images, both splits together.")] = 500,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 96,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    layout: Annotated[str, typer.Option(help="pascal_context or coco")] = "pascal_context",
 ) -> None:
-    """Draw scenes with all five PASCAL-Context targets, in the PASCAL_MT layout."""
-    from mfed_ray.data.generated import generate_pascal_context
+    """Draw scenes with the five targets of PASCAL-Context (PASCAL_MT's layout) or the four of COCO 2017."""
+    from mfed_ray.data.generated import GENERATORS
     from mfed_ray.progress import counting
 
-    generate_pascal_context(root, images, size, seed, on_progress=counting("drawing images"), processes=_processes())
+    if layout not in GENERATORS:
+        raise ConfigError(f"--layout: {layout!r} is not one of {', '.join(GENERATORS)}")
+    GENERATORS[layout](root, images, size, seed, on_progress=counting("drawing images"), processes=_processes())
     typer.echo(f"{images} images of {size} px in {root}")
+
+
+@data.command()
+def check(root: Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.")]) -> None:
+    """Read everything in a data set's folder and list all that is wrong with it."""
+    from mfed_ray.data.check import check as check_folder
+    from mfed_ray.progress import counting
+
+    problems = check_folder(root, counting("checking images"))
+    for problem in problems:
+        typer.echo(str(problem))
+    if problems:
+        counts = Counter(problem.kind for problem in problems)
+        told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
+        raise DataError(f"{root}: {len(problems)} problems: {told}")
+    typer.echo(f"{root}: no problems")
 
 
 def _processes() -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mfed_ray.annotations import Prediction
 from mfed_ray.data.sample import Dataset
-from mfed_ray.data.transforms import Augmentation
+from mfed_ray.data.transforms import Augmentation, InputSize
 from mfed_ray.loading import Batch, held_out_batches, network_input, training_batches
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.models.contract import BatchTarget
@@ -68,6 +68,24 @@ class LoadedModel:
     module: MultiTaskModel
     initial: Mapping[str, NDArray[np.float32]]
     private: frozenset[str]
+    device: torch.device
+
+    def load(self, state: State, *overlays: Params) -> None:
+        """Set the model: initial values, over them the client's own state, over that each overlay in turn."""
+        values = {**self.initial, **state.params.get("model", {})}
+        for overlay in overlays:
+            values.update(overlay)
+        with torch.no_grad():
+            for name, tensor in _floats(self.module).items():
+                tensor.copy_(torch.tensor(values[name]))
+
+    @torch.inference_mode()
+    def predict(self, image: NDArray[np.uint8], input_size: InputSize) -> dict[str, Prediction]:
+        """Predictions by task for one image, uint8 [H, W, 3], in its own size."""
+        height, width = image.shape[:2]
+        batch = network_input(image, input_size)[None].to(self.device)
+        predictions = self.module.eval().predict(batch, (height, width))
+        return {name: one for name, (one,) in predictions.items()}
 
 
 @dataclass
@@ -81,18 +99,12 @@ class Trainer:
     augmentation: Augmentation
     settings: LocalTraining
     seed: int
-    device: torch.device
     evaluation_batch_size: int = 8
     _optimizer_state: Params = field(default_factory=dict, init=False)
 
     def start(self, state: State, *overlays: Params) -> None:
-        """Set the model: initial values, over them the client's own state, over that each overlay in turn."""
-        values = {**self.model.initial, **state.params.get("model", {})}
-        for overlay in overlays:
-            values.update(overlay)
-        with torch.no_grad():
-            for name, tensor in _floats(self.model.module).items():
-                tensor.copy_(torch.tensor(values[name]))
+        """Set the model (see ``LoadedModel.load``) and take over the client's optimizer state."""
+        self.model.load(state, *overlays)
         self._optimizer_state = state.params.get("optimizer", {})
 
     def shared(self) -> Values:
@@ -120,7 +132,7 @@ class Trainer:
         named = dict(module.named_parameters())
         optimizer = self._optimizer(round_number, named)
         terms = [
-            (named[name], torch.tensor(value, device=self.device), term.weight)
+            (named[name], torch.tensor(value, device=self.model.device), term.weight)
             for term in proximal
             for name, value in term.anchor.items()
             if name in named
@@ -129,9 +141,9 @@ class Trainer:
         penalties, steps = 0.0, 0
         for step, (images, targets) in enumerate(self._batches(round_number), start=1):
             optimizer.zero_grad(set_to_none=True)
-            with _seeded(derive(self.seed, self.spec.name, round_number, "step", step), self.device):
+            with _seeded(derive(self.seed, self.spec.name, round_number, "step", step), self.model.device):
                 losses = self._losses(images, targets)
-            penalty = proximal_penalty(terms, self.device)
+            penalty = proximal_penalty(terms, self.model.device)
             objective = sum((self._weight(task) * losses[task.name] for task in self.tasks), start=penalty)
             objective.backward()  # type: ignore[no-untyped-call]
             if self.settings.gradient_clip is not None:
@@ -164,8 +176,8 @@ class Trainer:
                 yield batch
 
     def _losses(self, images: Tensor, targets: Mapping[str, BatchTarget]) -> dict[str, Tensor]:
-        moved = {name: _moved(target, self.device) for name, target in targets.items()}
-        losses = self.model.module.losses(images.to(self.device), moved)
+        moved = {name: _moved(target, self.model.device) for name, target in targets.items()}
+        losses = self.model.module.losses(images.to(self.model.device), moved)
         return {name: torch.stack(list(parts.values())).sum() for name, parts in losses.items()}
 
     def _weight(self, task: Task) -> float:
@@ -182,7 +194,7 @@ class Trainer:
         if s.optimizer_state == "keep":
             for key, value in self._optimizer_state.items():
                 name, part = key.rsplit("/", 1)
-                optimizer.state[named[name]][part] = torch.tensor(value, device=self.device)
+                optimizer.state[named[name]][part] = torch.tensor(value, device=self.model.device)
         return optimizer
 
     @torch.inference_mode()
@@ -196,18 +208,10 @@ class Trainer:
         )
         for images, samples in batches:
             height, width = samples[0].image.shape[:2]
-            for name, predictions in module.predict(images.to(self.device), (height, width)).items():
+            for name, predictions in module.predict(images.to(self.model.device), (height, width)).items():
                 for prediction, sample in zip(predictions, samples, strict=True):
                     metrics[name].update(prediction, sample.targets[name])
         return {name: dict(metric.compute()) for name, metric in metrics.items()}
-
-    @torch.inference_mode()
-    def predict(self, image: NDArray[np.uint8]) -> dict[str, Prediction]:
-        """Predictions by task for one image, uint8 [H, W, 3], in its own size."""
-        height, width = image.shape[:2]
-        batch = network_input(image, self.augmentation.input_size)[None].to(self.device)
-        predictions = self.model.module.eval().predict(batch, (height, width))
-        return {name: one for name, (one,) in predictions.items()}
 
 
 @contextmanager

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 
-from mfed_ray.data.generated import generate_pascal_context
+from mfed_ray.annotations import Detections, Objects, Prediction, Segments, Target
+from mfed_ray.data.generated import generate_coco, generate_pascal_context
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.loading import merge
 
@@ -22,6 +24,32 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"real data not found: {folder / 'data'}")
     return folder
+
+
+def _perfect(task: str, target: Target) -> Prediction:
+    if isinstance(target, Objects):
+        told = ~target.crowd
+        if target.keypoints is not None:
+            told &= (target.keypoints[..., 2] > 0).any(axis=1)
+        masks = None if target.masks is None else target.masks[told]
+        keypoints = None if target.keypoints is None else target.keypoints[told]
+        scores = np.ones(np.count_nonzero(told), np.float32)
+        return Detections(target.size, target.boxes[told], target.labels[told], scores, masks, keypoints)
+    if isinstance(target, Segments):
+        assert target.crowd is not None
+        told = ~target.crowd
+        return Segments(
+            np.where(np.isin(target.map, target.ids[told]), target.map, 0), target.ids[told], target.labels[told]
+        )
+    if task == "edge_detection":
+        return target[..., 0].astype(np.float32)
+    return (target == 1).astype(np.float32) if task == "saliency" else target
+
+
+@pytest.fixture(scope="session")
+def perfect() -> Callable[[str, Target], Prediction]:
+    """``perfect(task, target)``: the prediction that says just what the target says."""
+    return _perfect
 
 
 @pytest.fixture(scope="session")
@@ -67,6 +95,52 @@ def tiny(tiny_tree: dict[str, Any]) -> MakeExperiment:
     def make(**sections: Any) -> Experiment:
         return parse_experiment(merge(copy.deepcopy(tiny_tree), sections))
 
+    return make
+
+
+@pytest.fixture(scope="session")
+def coco_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 generated images of 48 px in COCO's layout: 8 to train on, 8 held out."""
+    root = tmp_path_factory.mktemp("data") / "coco"
+    generate_coco(root, images=16, size=48, seed=0, val_fraction=1 / 2)
+    return root
+
+
+@pytest.fixture(scope="session")
+def coco_tree(tiny_tree: dict[str, Any], coco_scenes: Path) -> dict[str, Any]:
+    """A federation of the four COCO tasks, with the smallest heads; two clients segment instances."""
+    tasks = ("instance_segmentation", "keypoint_detection", "panoptic_segmentation", "stuff_segmentation")
+    return merge(
+        tiny_tree,
+        {
+            "name": "tiny_coco",
+            "data": {"scenes": {"format": "coco", "root": str(coco_scenes)}},
+            "clients": [
+                {"tasks": [task], "data": "scenes", "count": 2 if task == "instance_segmentation" else 1}
+                for task in tasks
+            ],
+            "partition": {"across": "task"},
+            "model": {"decoder_width": 8, "fpn_width": 8, "anchor_size": 8, "score_threshold": 0.001},
+            "augmentation": {"crop_size": 48},
+            "images": {"short_side": 56},
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_coco(coco_tree: dict[str, Any]) -> MakeExperiment:
+    """As ``tiny``, for the four COCO tasks."""
+
+    def make(**sections: Any) -> Experiment:
+        return parse_experiment(merge(copy.deepcopy(coco_tree), sections))
+
+    return make
+
+
+@pytest.fixture(params=["tiny", "tiny_coco"])
+def any_tiny(request: pytest.FixtureRequest) -> MakeExperiment:
+    """The one and the other."""
+    make: MakeExperiment = request.getfixturevalue(request.param)
     return make
 
 

@@ -19,7 +19,7 @@ ROWS = [
     ["simulation"],
     ["results", "experiment"],
     ["driver"],
-    ["doctor", "progress"],
+    ["doctor", "progress", "predict"],
     ["cli"],
     ["__main__"],
 ]

@@ -87,9 +87,21 @@ def same_models(
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 @pytest.mark.usefixtures("ray_cluster")
 def test_serial_is_ray_is_resumed(tiny: MakeExperiment, tmp_path: Path, name: str) -> None:
-    settings = {"algorithm": ALGORITHMS[name], **SETTINGS[name]}
+    _assert_serial_is_ray_is_resumed(tiny, tmp_path, {"algorithm": ALGORITHMS[name], **SETTINGS[name]}, (1, 2, 4))
+
+
+@pytest.mark.parametrize("name", ["local", "mfed"])
+@pytest.mark.usefixtures("ray_cluster")
+def test_serial_is_ray_is_resumed_for_detectors(tiny_coco: MakeExperiment, tmp_path: Path, name: str) -> None:
+    """They draw samples of anchors and proposals, which must not depend on who drew before."""
+    _assert_serial_is_ray_is_resumed(tiny_coco, tmp_path, {"algorithm": ALGORITHMS[name], **SETTINGS[name]}, (2,))
+
+
+def _assert_serial_is_ray_is_resumed(
+    tiny: MakeExperiment, tmp_path: Path, settings: dict[str, Any], numbers_of_actors: tuple[int, ...]
+) -> None:
     serial = finish(tiny(**settings), tmp_path / "serial")
-    for actors in (1, 2, 4):
+    for actors in numbers_of_actors:
         experiment = tiny(**settings, runtime={"backend": "ray", "max_actors": actors})
         assert_same(serial, finish(experiment, tmp_path / f"ray{actors}"))
     begun = tiny(**settings, runtime={"backend": "ray", "max_actors": 2})
@@ -115,35 +127,36 @@ def test_kept_optimizer_state_and_private_normalisation_survive_a_resume(tiny: M
     assert_same(finish(experiment, tmp_path / "whole"), finish(experiment, tmp_path / "resumed"))
 
 
-def test_mfed_without_sharing_or_pull_is_fedavg(tiny: MakeExperiment, tmp_path: Path) -> None:
+def test_mfed_without_sharing_or_pull_is_fedavg(any_tiny: MakeExperiment, tmp_path: Path) -> None:
     """mfed(tau > 1, lambda = 0, decoder_init = global) = fedavg."""
     mfed = {"name": "mfed", "correlation_threshold": 1.1, "decoder_proximal_weight": 0, "decoder_init": "global"}
-    one, other = tiny(algorithm=mfed), tiny(algorithm={"name": "fedavg"})
+    one, other = any_tiny(algorithm=mfed), any_tiny(algorithm={"name": "fedavg"})
     metrics = finish(one, tmp_path / "mfed")[1], finish(other, tmp_path / "fedavg")[1]
     assert same_models(models(tmp_path / "mfed", one), models(tmp_path / "fedavg", other))
     names = ["run_id", "algorithm"]
     pd.testing.assert_frame_equal(metrics[0].drop(columns=names), metrics[1].drop(columns=names), check_exact=True)
 
 
-def test_fedavg_with_one_client_per_task_is_local(tiny: MakeExperiment, tmp_path: Path) -> None:
-    clients = [{"tasks": [task], "data": "scenes"} for task in ("semantic_segmentation", "saliency")]
-    one, other = (tiny(algorithm={"name": name}, clients=clients) for name in ("fedavg", "local"))
+def test_fedavg_with_one_client_per_task_is_local(any_tiny: MakeExperiment, tmp_path: Path) -> None:
+    tasks = sorted({task for clients in any_tiny().clients for task in clients.tasks})
+    clients = [{"tasks": [task], "data": "scenes"} for task in tasks]
+    one, other = (any_tiny(algorithm={"name": name}, clients=clients) for name in ("fedavg", "local"))
     finish(one, tmp_path / "fedavg")
     finish(other, tmp_path / "local")
     assert same_models(models(tmp_path / "fedavg", one), models(tmp_path / "local", other))
 
 
-def test_fedavg_with_two_clients_per_task_is_not_local(tiny: MakeExperiment, tmp_path: Path) -> None:
-    one, other = (tiny(algorithm={"name": name}, rounds=1) for name in ("fedavg", "local"))
+def test_fedavg_with_two_clients_per_task_is_not_local(any_tiny: MakeExperiment, tmp_path: Path) -> None:
+    one, other = (any_tiny(algorithm={"name": name}, rounds=1) for name in ("fedavg", "local"))
     finish(one, tmp_path / "fedavg")
     finish(other, tmp_path / "local")
     assert not same_models(models(tmp_path / "fedavg", one), models(tmp_path / "local", other))
 
 
-def test_mfed_of_one_task_shares_the_encoder_and_keeps_the_decoders(tiny: MakeExperiment, tmp_path: Path) -> None:
+def test_mfed_of_one_task_shares_the_encoder_and_keeps_the_decoders(any_tiny: MakeExperiment, tmp_path: Path) -> None:
     """mfed(lambda = 0, one task): one encoder for all, each client its own decoder, as in FedPer."""
-    clients = [{"tasks": ["saliency"], "data": "scenes", "count": 2}]
-    experiment = tiny(algorithm={"name": "mfed", "decoder_proximal_weight": 0}, clients=clients, rounds=1)
+    clients = [{"tasks": any_tiny().clients[0].tasks, "data": "scenes", "count": 2}]
+    experiment = any_tiny(algorithm={"name": "mfed", "decoder_proximal_weight": 0}, clients=clients, rounds=1)
     finish(experiment, tmp_path)
     a, b = models(tmp_path, experiment).values()
     same = {name: np.array_equal(a[name], b[name]) for name in a}

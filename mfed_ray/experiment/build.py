@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from mfed_ray.data.coco import Coco
-from mfed_ray.data.generated import generate_pascal_context
+from mfed_ray.data.generated import generate_coco, generate_pascal_context
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import to_tensor
@@ -36,7 +36,7 @@ def open_dataset(data: Data, processes: int = 1, on_progress: Callable[[int, int
     is_coco = isinstance(data, CocoData)
     if isinstance(data, GeneratedData):
         is_coco = data.layout == "coco"
-        from mfed_ray.data.generated import generate_coco
+
         generate = generate_coco if is_coco else generate_pascal_context
         generate(data.root, data.images, data.size, data.seed, data.val_fraction, on_progress, processes)
     return Coco(data.root) if is_coco else PascalContext(data.root)
@@ -58,12 +58,11 @@ def open_datasets(
 def make_clients(experiment: Experiment) -> list[ClientSpec]:
     """Every client with its shard. Raises DataError for an empty shard, or a task that the data lacks."""
     datasets = open_datasets(experiment)
-    groups = [(clients, index) for clients in experiment.clients for index in range(clients.count)]
-    names = _names([clients for clients, _ in groups])
-    shards = _shards(experiment, datasets, [clients for clients, _ in groups])
+    named = clients_by_name(experiment)
+    shards = _shards(experiment, datasets, list(named.values()))
     held_out = {clients: _held_out(experiment, datasets, clients) for clients in experiment.clients}
     specs = []
-    for name, (clients, _), shard in zip(names, groups, shards, strict=True):
+    for (name, clients), shard in zip(named.items(), shards, strict=True):
         usable = tuple(i for i in shard if _trainable(datasets[clients.data], i, clients.tasks))
         if not usable:
             raise DataError(
@@ -74,14 +73,15 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
     return specs
 
 
-def _names(clients: Sequence[Clients]) -> list[str]:
+def clients_by_name(experiment: Experiment) -> dict[str, Clients]:
+    """The entry of ``clients`` that each client comes from: its task group, a dash and its number in it, from 0."""
     seen: dict[str, int] = {}
-    names = []
-    for one in clients:
+    named = {}
+    for one in (clients for clients in experiment.clients for _ in range(clients.count)):
         group = "+".join(one.tasks)
         seen[group] = seen.get(group, -1) + 1
-        names.append(f"{group}-{seen[group]}")
-    return names
+        named[f"{group}-{seen[group]}"] = one
+    return named
 
 
 def _shards(experiment: Experiment, datasets: Mapping[str, Dataset], clients: Sequence[Clients]) -> list[list[str]]:
@@ -149,24 +149,28 @@ class TrainerFactory:
 
     def __call__(self, client: ClientSpec) -> Trainer:
         """The client's trainer. It shares its model with others: ``start`` it before each use."""
-        experiment, device = self.experiment, self._device()
+        experiment = self.experiment
         if client.dataset not in self.datasets:
             self.datasets[client.dataset] = open_dataset(experiment.data[client.dataset])
-        if client.tasks not in self.models:
-            module = make_model(experiment, client.tasks).to(device)
-            private = private_names(module, experiment.model.normalisation)
-            self.models[client.tasks] = LoadedModel(module, float_values(module), private)
         return Trainer(
             client,
-            self.models[client.tasks],
+            self.model(client.tasks),
             self.datasets[client.dataset],
             [get_task(task) for task in client.tasks],
             experiment.augmentation.build(experiment.images.build()),
             make_local_training(experiment),
             experiment.seed,
-            device,
             experiment.evaluation.batch_size,
         )
+
+    def model(self, tasks: tuple[str, ...]) -> LoadedModel:
+        """The model of all clients with these tasks, on the experiment's device."""
+        if tasks not in self.models:
+            device = self._device()
+            module = make_model(self.experiment, tasks).to(device)
+            private = private_names(module, self.experiment.model.normalisation)
+            self.models[tasks] = LoadedModel(module, float_values(module), private, device)
+        return self.models[tasks]
 
     def _device(self) -> torch.device:
         chosen = self.experiment.runtime.device

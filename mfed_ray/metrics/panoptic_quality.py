@@ -1,6 +1,5 @@
 """Panoptic quality, as COCO's panoptic API counts it."""
 
-from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +49,8 @@ class PanopticQuality:
     def update(self, prediction: Segments, target: Segments) -> None:
         """Add one image.
 
-        Raises DataError for maps of different shapes, ids that are not the map's, and labels that do not exist.
+        A listed segment without a pixel is missed in the target, as by the API, and nothing in the prediction. Raises
+        DataError for maps of different shapes, segments of a map that are not listed, labels that do not exist.
         """
         check_shape(_NAME, prediction.map, target.map.shape)
         image = _overlay(prediction, target)
@@ -105,29 +105,29 @@ def _positions(segments: Segments, kind: str) -> Counts:
     if outside.size:
         raise DataError(f"{_NAME}: the {kind} holds label {outside[0]}; allowed are 0 to {len(PANOPTIC) - 1}")
     in_map, inverse = np.unique(segments.map, return_inverse=True)
-    covering, listed = Counter(in_map[in_map != 0].tolist()), Counter(segments.ids.tolist())
-    wrong = (covering - listed) + (listed - covering)
-    if wrong:
-        raise DataError(f"{_NAME}: the {kind}'s ids list {min(wrong)} wrongly; each segment of the map is listed once")
-    places = np.zeros(len(in_map), dtype=np.int64)
-    places[in_map != 0] = np.argsort(segments.ids) + 1
-    return places[inverse]
+    listed = np.concatenate([[0], segments.ids])
+    unlisted = np.setdiff1d(in_map, listed)
+    if unlisted.size:
+        raise DataError(f"{_NAME}: the {kind}'s map holds segment {unlisted[0]}, which its ids do not list")
+    order = np.argsort(listed, kind="stable")
+    return order[np.searchsorted(listed[order], in_map)][inverse]
 
 
 def _matched_iou(image: _Image) -> NDArray[np.float64]:
     """IoU of the segments that match, 0 of all other pairs: [T, P]. No segment has two matches, for they exceed 1/2."""
     shared = image.shared[1:, 1:]
     union = image.shared[1:].sum(axis=1)[:, None] + shared.sum(axis=0)[None] - shared
-    iou = shared / union
+    iou = shared / np.maximum(union, 1)
     same = (image.truth[:, None] == image.found[None]) & ~image.crowd[:, None]
     return np.where(same & (iou > 0.5), iou, 0)
 
 
 def _wrong_alone(image: _Image) -> NDArray[np.bool_]:
-    """Which predictions are wrong unless they match: not more than half on void and on crowds of their class, [P]."""
+    """Which predictions are wrong unless they match: not more than half on void and crowds of their class, bool [P]."""
     crowd = (image.truth[:, None] == image.found[None]) & image.crowd[:, None]
     excused = image.shared[0, 1:] + (image.shared[1:, 1:] * crowd).sum(axis=0)
-    return excused * 2 <= image.shared[:, 1:].sum(axis=0)
+    area = image.shared[:, 1:].sum(axis=0)
+    return np.asarray((excused * 2 <= area) & (area > 0))
 
 
 def _per_class(labels: Counts, weights: NDArray[np.float64] | None = None) -> Counts:

@@ -57,4 +57,4 @@ class MeanIoU:
 
 def _share(part: Array, whole: Array) -> Array:
     """The quotient; NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0))

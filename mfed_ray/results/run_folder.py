@@ -43,6 +43,12 @@ class RunFolder:
         elif self.path.exists() and not (self.path.is_dir() and {*os.listdir(self.path)} <= {LOCK}):
             raise RunFolderError(f"{self.path} is no run's folder and not empty; choose another with --out")
 
+    def read_config(self) -> Mapping[str, Any]:
+        """The resolved config of the run that began here. Raises RunFolderError where none did."""
+        if not (self.path / CONFIG).is_file():
+            raise RunFolderError(f"{self.path}: is no run's folder, it has no {CONFIG}")
+        return _read_config(self.path / CONFIG)
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved config."""
         self._replace(CONFIG, yaml.safe_dump(dict(config), sort_keys=False))

@@ -259,14 +259,14 @@ def test_trainers_of_one_group_share_a_model_and_all_share_a_dataset(tiny: MakeE
     assert first.dataset is saliency.dataset
     assert first.spec.train_ids != second.spec.train_ids
     assert [task.name for task in saliency.tasks] == ["saliency"]
-    assert saliency.device == torch.device("cpu")
+    assert saliency.model.device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("chosen", ["auto", "cpu"])
 def test_a_client_without_a_gpu_share_computes_on_the_cpu(tiny: MakeExperiment, chosen: str) -> None:
     experiment = tiny(runtime={"device": chosen, "gpus_per_client": 0})
     trainer = TrainerFactory(experiment)(make_clients(experiment)[0])
-    assert trainer.device == torch.device("cpu")
+    assert trainer.model.device == torch.device("cpu")
     assert {value.device.type for value in trainer.model.module.state_dict().values()} == {"cpu"}
 
 

@@ -47,7 +47,7 @@ def test_defaults() -> None:
         (
             {"roundz": 3},
             "roundz: unknown key; did you mean 'rounds'? (allowed: name, seed, rounds, algorithm, data, clients, "
-            "partition, model, augmentation, local, evaluation, runtime)",
+            "partition, images, model, augmentation, local, evaluation, runtime)",
         ),
         (
             {"model": {"encodr": "resnet18"}},

@@ -19,12 +19,28 @@ def test_values_worked_by_hand() -> None:
     assert math.isnan(values["iou/3"])
     assert values["miou"] == pytest.approx(2 / 3)
     assert values["pixel_accuracy"] == pytest.approx(4 / 5)
+    # Targets: class 0 twice, both hit; class 1 three times, two hit.
+    assert values["mean_accuracy"] == pytest.approx((2 / 2 + 2 / 3) / 2)
+    assert values["fwiou"] == pytest.approx(2 / 5 * 2 / 3 + 3 / 5 * 2 / 3)
 
 
 def test_a_class_only_predicted_counts_as_zero() -> None:
     metric = MeanIoU(classes=3)
     metric.update(np.array([[0, 2]]), np.array([[0, 0]], dtype=np.uint8))
-    assert metric.compute()["miou"] == pytest.approx((1 / 2 + 0) / 2)
+    values = metric.compute()
+    assert values["miou"] == pytest.approx((1 / 2 + 0) / 2)
+    # It has no share of the target, and no accuracy.
+    assert values["fwiou"] == pytest.approx(1 / 2)
+    assert values["mean_accuracy"] == pytest.approx(1 / 2)
+
+
+def test_classes_weigh_by_their_share_of_the_target_in_fwiou() -> None:
+    metric = MeanIoU(classes=2)
+    metric.update(np.array([[0, 0, 0, 0]]), np.array([[0, 0, 0, 1]], dtype=np.uint8))
+    values = metric.compute()
+    assert values["fwiou"] == pytest.approx(3 / 4 * 3 / 4 + 1 / 4 * 0)
+    assert values["miou"] == pytest.approx((3 / 4 + 0) / 2)
+    assert values["mean_accuracy"] == pytest.approx((1 + 0) / 2)
 
 
 def test_counts_are_pooled_over_images_not_averaged() -> None:
@@ -37,7 +53,7 @@ def test_counts_are_pooled_over_images_not_averaged() -> None:
 def test_nothing_counted_is_nan() -> None:
     metric = MeanIoU(classes=2)
     metric.update(np.array([[1]]), np.array([[255]], dtype=np.uint8))
-    assert list(metric.compute()) == ["miou", "pixel_accuracy", "iou/0", "iou/1"]
+    assert list(metric.compute()) == ["miou", "fwiou", "pixel_accuracy", "mean_accuracy", "iou/0", "iou/1"]
     assert all(math.isnan(value) for value in metric.compute().values())
 
 

@@ -1,55 +1,103 @@
-"""What every registered task promises: its target, decoder, loss, prediction and metric fit together."""
+"""What every registered task promises: its target, decoder, loss, prediction, metric and files fit together."""
 
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from mfed_ray.annotations import Objects, Prediction, Segments, Target, mask_box
+from mfed_ray.models.contract import BatchTarget, DecoderSettings
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.multitask import MultiTaskModel, build_model
 from mfed_ray.models.trunks import TRUNKS
 from mfed_ray.tasks import TASKS, Task
 
 HEIGHT, WIDTH = 48, 64
-SAMPLE_SHAPES: dict[str, tuple[int, ...]] = {"edge_detection": (3,), "surface_normals": (3,)}
 
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 
 
-def sample_target(task: Task) -> NDArray[Any]:
-    """A left and a right half, in the sample's format: the classes 0 and 1, normals z and x, void on top."""
-    if task.name == "surface_normals":
-        normals = np.zeros((HEIGHT, WIDTH, 3), dtype=np.float32)
-        normals[2:, : WIDTH // 2, 2] = normals[2:, WIDTH // 2 :, 0] = 1
-        return normals
-    labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
-    if task.name == "edge_detection":
-        labels[:, WIDTH // 2] = 1
-        return np.repeat(labels[:, :, None], 3, axis=2)
-    labels[:, WIDTH // 2 :] = 1
-    labels[:2] = 255
-    return labels
+def labels() -> np.ndarray:
+    """A left half of class 0 and a right half of class 1, void on top."""
+    halves = np.zeros((HEIGHT, WIDTH), np.uint8)
+    halves[:, WIDTH // 2 :] = 1
+    halves[:2] = 255
+    return halves
 
 
-def batch(task: Task) -> tuple[Tensor, Tensor]:
+def two_objects(*, with_masks: bool) -> Objects:
+    """The halves, of the classes 1 and 2 with masks, else two people with all their keypoints on a diagonal."""
+    masks = np.stack([labels() == 0, labels() == 1]).astype(np.uint8)
+    boxes = np.stack([mask_box(mask) for mask in masks])
+    areas, crowd = masks.sum(axis=(1, 2)).astype(np.float32), np.zeros(2, bool)
+    if with_masks:
+        return Objects((HEIGHT, WIDTH), boxes, np.array([1, 2]), areas, crowd, masks)
+    steps = np.linspace(0.1, 0.9, 17, dtype=np.float32)[None, :, None]
+    corner, side = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
+    keypoints = np.concatenate([corner + steps * side, np.full((2, 17, 1), 2)], axis=2).astype(np.float32)
+    return Objects((HEIGHT, WIDTH), boxes, np.array([1, 1]), areas, crowd, keypoints=keypoints)
+
+
+def normals() -> np.ndarray:
+    """A left half that faces the viewer, a right half that faces right, void on top."""
+    halves = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    halves[2:, : WIDTH // 2, 2] = halves[2:, WIDTH // 2 :, 0] = 1
+    return halves
+
+
+def edges() -> np.ndarray:
+    """Three annotators who agree on the line between the halves."""
+    line = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    line[:, WIDTH // 2] = 1
+    return line
+
+
+SAMPLES: Mapping[str, Callable[[], Target]] = {
+    "surface_normals": normals,
+    "edge_detection": edges,
+    "instance_segmentation": partial(two_objects, with_masks=True),
+    "keypoint_detection": partial(two_objects, with_masks=False),
+    # a person on the left, sky on the right
+    "panoptic_segmentation": lambda: Segments(
+        np.where(labels() == 255, 0, labels() + 7).astype(np.int32),
+        np.array([7, 8]),
+        np.array([0, 119]),
+        np.zeros(2, bool),
+    ),
+}
+"""Targets in the sample's format; labels where nothing else is said."""
+
+
+def sample_target(task: Task) -> Target:
+    return SAMPLES.get(task.name, labels)()
+
+
+def batch(task: Task) -> tuple[Tensor, BatchTarget]:
     """Two images whose halves differ in brightness, and their targets."""
     torch.manual_seed(0)
     images = torch.randn(2, 3, HEIGHT, WIDTH)
     images[..., WIDTH // 2 :] += 2
-    return images, torch.from_numpy(np.stack([task.train_target(sample_target(task))] * 2))
+    target = task.train_target(sample_target(task))
+    if isinstance(target, Mapping):
+        return images, [{name: torch.from_numpy(array) for name, array in target.items()}] * 2
+    return images, torch.from_numpy(np.stack([target] * 2))
 
 
-def model_of(task: Task, style: str) -> MultiTaskModel:
-    decoder = partial(task.make_decoder, style=style, width=8, normalisation="average")
-    return build_model(partial(make_encoder, "resnet10", 16, None, "average"), {task.name: decoder}, 0)
+def model_of(task: Task, style: str = "light") -> MultiTaskModel:
+    settings = DecoderSettings(style, 16, pyramid_width=16, anchor_size=8, score_threshold=0.01)
+    decoder = partial(task.make_decoder, settings=settings)
+    return build_model(partial(make_encoder, "resnet10", 32, None, "average"), {task.name: decoder}, 0)
 
 
-@every_task
-@pytest.mark.parametrize("style", TRUNKS)
+@pytest.mark.parametrize(
+    ("task", "style"),
+    [(task, style) for task in TASKS.values() for style in (("aspp",) if task.pyramid else TRUNKS)],
+    ids=lambda value: value.name if isinstance(value, Task) else value,
+)
 def test_gradients_reach_everything(task: Task, style: str) -> None:
     images, target = batch(task)
     model = model_of(task, style)
@@ -63,8 +111,8 @@ def test_gradients_reach_everything(task: Task, style: str) -> None:
 @every_task
 def test_training_lowers_the_loss_by_a_tenth(task: Task) -> None:
     images, target = batch(task)
-    model = model_of(task, "light")
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    model = model_of(task)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01 if not task.pyramid else 0.003)
     history = []
     for _ in range(8):
         loss = torch.stack(list(model.losses(images, {task.name: target})[task.name].values())).sum()
@@ -76,24 +124,23 @@ def test_training_lowers_the_loss_by_a_tenth(task: Task) -> None:
 
 
 @every_task
-def test_predictions_are_what_the_metric_takes(task: Task) -> None:
+def test_predictions_are_what_metric_and_files_take(task: Task, tmp_path: Path) -> None:
     images, _ = batch(task)
-    prediction = model_of(task, "light").predict(images)[task.name].detach().numpy()
-    metric = task.make_metric()
-    for each in prediction:
+    predictions = model_of(task).eval().predict(images, (HEIGHT, WIDTH))[task.name]
+    metric, writer = task.make_metric(), task.make_writer(tmp_path / task.name)
+    assert len(predictions) == 2
+    for name, each in zip(("7", "8"), predictions, strict=True):
         metric.update(each, sample_target(task))
+        writer.add(name, np.zeros((HEIGHT, WIDTH, 3), np.uint8), each)
+    writer.close()
     assert task.headline.metric in metric.compute()
+    assert {path.name for path in (tmp_path / task.name / "overlays").iterdir()} == {"7.png", "8.png"}
 
 
 @every_task
-def test_ground_truth_scores_perfectly(task: Task) -> None:
+def test_ground_truth_scores_perfectly(task: Task, perfect: Callable[[str, Target], Prediction]) -> None:
     truth = sample_target(task)
-    perfect_predictions = {
-        "saliency": (truth == 1).astype(np.float32),
-        "edge_detection": truth[..., 0].astype(np.float32),
-    }
-    prediction = perfect_predictions.get(task.name, truth)
     metric = task.make_metric()
-    metric.update(prediction, truth)
-    perfect = 1.0 if task.headline.higher_is_better else 0.0
-    assert metric.compute()[task.headline.metric] == pytest.approx(perfect, abs=1e-6)
+    metric.update(perfect(task.name, truth), truth)
+    best = 1.0 if task.headline.higher_is_better else 0.0
+    assert metric.compute()[task.headline.metric] == pytest.approx(best, abs=1e-6)

@@ -20,9 +20,7 @@ Pixels = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Area = Annotated[float, Meta(ge=0, le=1e18)]
 Box = tuple[Pixels, Pixels, Pixels, Pixels]
 
-ENTRY = np.dtype(
-    [("id", "i8"), ("image", "i8"), ("category", "i8"), ("bbox", "f8", 4), ("area", "f8"), ("crowd", "?")]
-)
+ENTRY = np.dtype([("id", "i8"), ("image", "i8"), ("category", "i8"), ("bbox", "f8", 4), ("area", "f8"), ("crowd", "?")])
 """An object or a panoptic segment as the file has it; ``bbox``: left, top, width, height."""
 
 S = TypeVar("S", bound=Struct)
@@ -84,13 +82,13 @@ class SegmentedImage(Struct, gc=False):
 class Entries:
     """N entries in the file's order.
 
-    ``rows``: ENTRY [N]; ``texts``: the JSON of each one's mask, none of panoptic; ``keypoints``: float32 [51 N], of
-    person_keypoints only; ``pngs``: (image id, file name) of each image with segments, of panoptic only.
+    ``rows``: ENTRY [N]; ``texts``: the JSON of each one's mask, none of panoptic; ``keypoints``: float32 [N, 17, 3],
+    [0, 17, 3] of other tasks; ``pngs``: (image id, file name) of each annotated image, of panoptic only.
     """
 
     rows: NDArray[np.void]
     texts: list[Raw] = field(default_factory=list)
-    keypoints: "array[float]" = field(default_factory=lambda: array("f"))
+    keypoints: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 17, 3), np.float32))
     pngs: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -115,14 +113,15 @@ def decode(raws: list[Raw], of: type[S], path: Path, problems: list[Problem]) ->
 
 def decode_entries(raws: list[Raw], task: str, path: Path, problems: list[Problem]) -> Entries:
     """The entries of a file of the task, as far as they are well formed."""
-    entries = Entries(np.zeros(0, ENTRY))
+    entries, keypoints = Entries(np.zeros(0, ENTRY)), array("f")
     if task == "panoptic_segmentation":
         rows = _segments(decode(raws, SegmentedImage, path, problems), entries)
     elif task == "keypoint_detection":
-        rows = _people(decode(raws, Person, path, problems), entries)
+        rows = _people(decode(raws, Person, path, problems), entries, keypoints)
     else:
         rows = _objects(decode(raws, Annotation, path, problems), entries)
     entries.rows = np.fromiter(rows, ENTRY)
+    entries.keypoints = np.array(keypoints, np.float32).reshape(-1, 17, 3)
     return entries
 
 
@@ -139,10 +138,10 @@ def _objects(annotations: Iterator[Annotation], entries: Entries) -> Iterator[_R
         yield _row(one, one.image_id)
 
 
-def _people(people: Iterator[Person], entries: Entries) -> Iterator[_Row]:
+def _people(people: Iterator[Person], entries: Entries, keypoints: "array[float]") -> Iterator[_Row]:
     for one in people:
         entries.texts.append(one.segmentation)
-        entries.keypoints.extend(one.keypoints)
+        keypoints.extend(one.keypoints)
         yield _row(one, one.image_id)
 
 

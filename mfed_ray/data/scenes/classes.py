@@ -53,9 +53,12 @@ KINDS: tuple[Kind, ...] = (
     _kind("train", 416, vehicles.train, 0.6, "street", "field"),
     _kind("tvmonitor", 427, furniture.television, 0.55, "room"),
 )
+CARTON = 37
+"""PASCAL-Context's id of boxes."""
+
 PERSON_KIND = Kind(PERSON, 284, people.person, 0.72, ("room", "street", "field"))
 CLUTTER: tuple[Kind, ...] = (
-    Kind(0, 37, furniture.carton, 0.3, ("room", "street")),
+    Kind(0, CARTON, furniture.carton, 0.3, ("room", "street")),
     Kind(0, 10, furniture.toy_ball, 0.3, ("room", "field", "street")),
     Kind(0, 87, furniture.traffic_cone, 0.28, ("street",)),
     Kind(0, 43, furniture.bucket, 0.25, ("room", "water", "field")),

@@ -35,8 +35,8 @@ class Scene:
     ``image``: uint8 [S, S, 3]; ``classes``: uint8 [S, S], 0..20; ``instances``: uint8 [S, S], 0 background;
     ``parts``: uint8 [S, S], 0 or 1 + index in ``people.PART_NAMES``; ``salient``: bool [S, S];
     ``labels``: uint16 [S, S], PASCAL-Context's 459 ids; ``normals``: float32 [S, S, 3], unit vectors (x right, y up,
-    z towards the viewer) or zero in the sky; ``keypoints``: by number of the people among the objects, int32 [17, 3],
-    column, row and visibility (0 outside the image, 1 hidden, 2 visible) in the order of COCO.
+    z towards the viewer) or zero in the sky; ``keypoints``: by the number of each person, int32 [17, 3], column,
+    row and visibility (0 outside the image, 1 hidden, 2 visible) in the order of COCO.
     """
 
     image: NDArray[np.uint8]
@@ -149,12 +149,10 @@ def _develop(rng: np.random.Generator, truth: _Truth, placed: Sequence[_Placed],
         for number, one in enumerate(placed, start=1)
         if one.kind.label and np.count_nonzero(instances == number) >= enough
     )
-    people = {one.number: _keypoints(placed, truth, one.number) for one in objects if one.label == PERSON}
+    people = {
+        number: keypoints(one.solids, one.pose, one.layer, truth.instances == number, _FINE)
+        for number, one in enumerate(placed, start=1)
+        if one.layer and one.kind is PERSON_KIND
+    }
     salient = salient_mask(image, instances, [one.number for one in objects])
     return Scene(image, classes, instances, objects, truth.parts[pick], salient, truth.labels[pick], normals, people)
-
-
-def _keypoints(placed: Sequence[_Placed], truth: _Truth, number: int) -> NDArray[np.int32]:
-    one = placed[number - 1]
-    assert one.layer is not None  # only what has pixels counts as an object
-    return keypoints(one.solids, one.pose, one.layer, truth.instances == number, _FINE)

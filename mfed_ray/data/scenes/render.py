@@ -42,12 +42,12 @@ class Layer:
 
 
 class _Surface(NamedTuple):
-    """What is seen in a window: index of the solid (-1: none) and depth (-inf: none) [h, w], normal, point [3, h, w].
+    """What is seen in a window: number of the solid (-1: none) and depth (-inf: none) [h, w], normal, point [3, h, w].
 
     The point is in object coordinates.
     """
 
-    index: NDArray[np.int16]
+    solid: NDArray[np.int16]
     depth: Floats
     normals: Floats
     points: Floats
@@ -111,10 +111,8 @@ def _trace(
     return _Surface(index, nearest, normals.reshape(3, *shape), points.reshape(3, *shape))
 
 
-def _coloured(
-    solids: Sequence[Solid], window: tuple[slice, slice], surface: _Surface, origin: Floats
-) -> Layer:
-    index, mask = surface.index, surface.index >= 0
+def _coloured(solids: Sequence[Solid], window: tuple[slice, slice], surface: _Surface, origin: Floats) -> Layer:
+    index, mask = surface.solid, surface.solid >= 0
     colours = np.zeros((*mask.shape, 3), np.float32)
     materials = list(dict.fromkeys(solid.material for solid in solids))
     material = np.array([materials.index(solid.material) for solid in solids] + [-1], np.int16)[index]

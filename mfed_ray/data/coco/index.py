@@ -1,0 +1,97 @@
+"""Annotation files in columns on disk, parsed once per node and shared by all its processes through the page cache.
+
+They are in a folder of the user's own below the system's temporary folder, or in ``$MFED_CACHE``; never with the data.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from mfed_ray.data.coco.parsing import parse
+from mfed_ray.data.coco.problems import ZERO_SIZE, refuse
+from mfed_ray.data.coco.table import COLUMNS, Table
+from mfed_ray.errors import DataError
+
+FORMAT_VERSION = 1
+"""Of the columns: one more whenever ``Table`` or what is refused changes."""
+
+
+def open_table(root: Path, path: Path, task: str) -> Table:
+    """The columns of the task's annotation file of the folder ``root``; built first, if this node has none of them.
+
+    One process builds at a time, the others wait: memory is needed for one file, not for all. Columns that cannot be
+    read are built anew. Raises DataError if the file is missing, something is wrong with what it says, zero-size boxes
+    aside, or the cache cannot be written.
+    """
+    folder = cache_folder() / _key(path)
+    with suppress(*_DAMAGED):
+        return _load(folder, path, task)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(folder.parent):
+            with suppress(*_DAMAGED):
+                return _load(folder, path, task)
+            _build(root, folder, path, task)
+        return _load(folder, path, task)
+    except OSError as error:
+        raise DataError(
+            f"{folder.parent}: the index of {path} cannot be kept there ({error}); set MFED_CACHE"
+        ) from error
+
+
+_DAMAGED = (OSError, ValueError, EOFError)  # what np.load raises of a missing or truncated file
+
+
+def cache_folder() -> Path:
+    """Where this user's indexes are on this node."""
+    configured = os.environ.get("MFED_CACHE")
+    return (Path(configured) if configured else Path(tempfile.gettempdir()) / f"mfed-{os.getuid()}") / "coco"
+
+
+def _key(path: Path) -> str:
+    """A digest of what the file is: its place, its size and when it was changed."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise DataError(f"{path}: file not found") from None
+    what = f"{FORMAT_VERSION} {path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    return hashlib.sha256(what.encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@lru_cache(maxsize=64)
+def _load(folder: Path, path: Path, task: str) -> Table:
+    """Once per process: each open column holds a file descriptor, and a process may hold many data sets."""
+    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
+    # As plain arrays, of which a slice costs a fraction of a memmap's.
+    return Table(path, task, **{name: column.view(np.ndarray) for name, column in columns.items()})
+
+
+def _build(root: Path, folder: Path, path: Path, task: str) -> None:
+    """Write the columns next to ``folder`` and move them there whole."""
+    table, problems = parse(path, task)
+    refuse(root, [problem for problem in problems if problem.kind != ZERO_SIZE])
+    if task == "keypoint_detection":  # whose masks nothing reads
+        table = replace(table, text=table.text[:0], text_starts=np.zeros_like(table.text_starts))
+    partial = folder.with_suffix(".partial")
+    for stale in (partial, folder):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial.mkdir()
+    for name, column in table.columns().items():
+        np.save(partial / f"{name}.npy", column)
+    partial.rename(folder)

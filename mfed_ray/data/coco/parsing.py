@@ -1,0 +1,132 @@
+"""A COCO annotation file to columns, and what is wrong with it: the one place where what it says is validated."""
+
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from msgspec import Raw
+from numpy.typing import NDArray
+
+from mfed_ray.data.coco.entries import Entries, Image, decode, decode_entries, read_file
+from mfed_ray.data.coco.layout import LABELS, to_labels
+from mfed_ray.data.coco.problems import ZERO_SIZE, Problem
+from mfed_ray.data.coco.table import ROW, Table, positive
+
+_SLACK = 1.0  # pixels that a box may reach out of its image
+
+
+def parse(path: Path, task: str) -> tuple[Table, list[Problem]]:
+    """The task's annotation file in columns, and all that is wrong with it, its masks and PNGs aside.
+
+    Left out of the columns: malformed entries, annotations of a missing image, all but the first image of an id, and
+    of a panoptic file the images without a PNG.
+    """
+    problems: list[Problem] = []
+    content = read_file(path, problems)
+    images = _images(content.images, path, problems)
+    entries = decode_entries(content.annotations, task, path, problems)
+    if task == "panoptic_segmentation":
+        pngs = _pngs(entries, images, path, problems)
+        images = {image: images[image] for image in images if image in pngs}
+    else:
+        pngs = {}
+        problems.extend(_missing_images(entries.rows, images, path))
+    entries = _arranged(entries, list(images))
+    table = _table(path, task, images, pngs, entries)
+    problems.extend(_wrong_rows(table, entries.rows))
+    return table, problems
+
+
+def _images(raws: list[Raw], path: Path, problems: list[Problem]) -> dict[int, Image]:
+    """The images by id, in the file's order."""
+    images: dict[int, Image] = {}
+    again = [one.id for one in decode(raws, Image, path, problems) if images.setdefault(one.id, one) is not one]
+    problems.extend(Problem("duplicate image id", path, f"image {one}", "listed more than once") for one in again)
+    return images
+
+
+def _pngs(entries: Entries, images: Mapping[int, Image], path: Path, problems: list[Problem]) -> dict[int, str]:
+    """The panoptic PNG of each image that has one."""
+    pngs: dict[int, str] = {}
+    for image, name in entries.pngs:
+        if image not in images:
+            problems.append(Problem("missing image", path, f"annotation of image {image}", _NOT_LISTED))
+        elif image in pngs:
+            problems.append(Problem("duplicate image id", path, f"image {image}", "annotated more than once"))
+        else:
+            pngs[image] = name
+    return pngs
+
+
+def _missing_images(rows: NDArray[np.void], images: Mapping[int, Image], path: Path) -> Iterator[Problem]:
+    for row in rows[~np.isin(rows["image"], list(images))]:
+        yield Problem("missing image", path, f"annotation {row['id']} of image {row['image']}", _NOT_LISTED)
+
+
+_NOT_LISTED = "the file lists no such image"
+
+
+def _arranged(entries: Entries, images: list[int]) -> Entries:
+    """The entries of these images, image by image."""
+    known = np.flatnonzero(np.isin(entries.rows["image"], images))
+    order = known[np.argsort(entries.rows["image"][known], kind="stable")]
+    texts = [entries.texts[row] for row in order.tolist()] if entries.texts else []
+    keypoints = entries.keypoints[order] if len(entries.keypoints) else entries.keypoints
+    return Entries(entries.rows[order], texts, keypoints)
+
+
+def _table(path: Path, task: str, images: Mapping[int, Image], pngs: Mapping[int, str], entries: Entries) -> Table:
+    ids = np.array(sorted(images), np.int64)
+    ordered = [images[image] for image in ids.tolist()]
+    return Table(
+        path,
+        task,
+        ids=ids,
+        listed=ids.searchsorted(np.array(list(images), np.int64)),
+        sizes=np.array([(image.height, image.width) for image in ordered], np.int32).reshape(-1, 2),
+        names=np.array([image.file_name for image in ordered], np.str_),
+        pngs=np.array([pngs.get(image.id, "") for image in ordered], np.str_),
+        starts=entries.rows["image"].searchsorted(np.append(ids, 2**63 - 1)),
+        rows=_rows(entries.rows, task),
+        keypoints=entries.keypoints,
+        text=np.frombuffer(b"".join(entries.texts), np.uint8),
+        text_starts=np.array([0, *accumulate(memoryview(text).nbytes for text in entries.texts)], np.int64),
+    )
+
+
+def _rows(found: NDArray[np.void], task: str) -> NDArray[np.void]:
+    rows = np.zeros(len(found), ROW)
+    corner, extent = found["bbox"][:, :2], found["bbox"][:, 2:]
+    rows["box"] = np.concatenate((corner, corner + extent), axis=1)
+    rows["label"] = to_labels(task, found["category"])
+    for name in ("id", "area", "crowd"):
+        rows[name] = found[name]
+    return rows
+
+
+def _wrong_rows(table: Table, found: NDArray[np.void]) -> Iterator[Problem]:
+    """Of the table's rows, each as the file has it in ``found``: unknown categories and wrong boxes."""
+    owners = np.repeat(np.arange(len(table.ids)), np.diff(table.starts))
+    corner, extent = found["bbox"][:, :2], found["bbox"][:, 2:]
+    outside = (corner < -_SLACK) | (corner + extent > table.sizes[owners, ::-1] + _SLACK)
+    wrong = {
+        "unknown category": to_labels(table.task, found["category"]) < 0,
+        "box outside image": outside.any(axis=1),
+        ZERO_SIZE: ~positive(table.rows),
+    }
+    for kind, where in wrong.items():
+        for row in np.flatnonzero(where):
+            at = int(owners[row])
+            yield Problem(kind, table.path, table.name_row(at, found["id"][row]), _message(kind, found[row], table, at))
+
+
+def _message(kind: str, row: np.void, table: Table, position: int) -> str:
+    if kind == "unknown category":
+        known = sorted(LABELS[table.task])
+        return f"category_id {row['category']} found, allowed are the {len(known)} of COCO, {known[0]} to {known[-1]}"
+    box = ", ".join(f"{value:g}" for value in row["bbox"])
+    if kind == ZERO_SIZE:
+        return f"bbox [{box}] found, width and height must be above 0"
+    height, width = table.size(position)
+    return f"bbox [{box}] leaves its image of {width} x {height} pixels (width x height) by more than {_SLACK:g}"
