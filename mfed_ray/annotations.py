@@ -51,8 +51,8 @@ class Segments:
     """The panoptic segments of an image: a target, or a prediction.
 
     ``map``: int32 [H, W], the id of each pixel's segment, 0 void; ``ids``: int64 [S], each once, all of the map's
-    among them; ``labels``: int64 [S], 0..132, the index in ``mfed_ray.coco_categories.PANOPTIC``; ``crowd``: bool [S], None of
-    a prediction.
+    among them; ``labels``: int64 [S], 0..132, the index in ``mfed_ray.coco_categories.PANOPTIC``; ``crowd``:
+    bool [S], None of a prediction.
     """
 
     map: NDArray[np.int32]
@@ -61,11 +61,11 @@ class Segments:
     crowd: NDArray[np.bool_] | None = None
 
 
-Target = NDArray[Any] | Objects | Segments
-"""What a data set knows of an image for one task."""
+Target = Any
+"""What a data set knows of an image for one task: an array [H, W, ...], ``Objects`` or ``Segments``."""
 
-Prediction = NDArray[Any] | Detections | Segments
-"""What a model says of an image for one task, in the image's own height and width."""
+Prediction = Any
+"""What a model says of an image for one task, in its own height and width: an array, ``Detections`` or ``Segments``."""
 
 
 def mask_box(mask: NDArray[Any]) -> NDArray[np.float32]:

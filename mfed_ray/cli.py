@@ -100,12 +100,12 @@ def generate(
     layout: Annotated[str, typer.Option(help="pascal_context or coco")] = "pascal_context",
 ) -> None:
     """Draw scenes with the five targets of PASCAL-Context (PASCAL_MT's layout) or the four of COCO 2017."""
-    from mfed_ray.data.generated import GENERATORS
+    from mfed_ray.data.generated import LAYOUTS
     from mfed_ray.progress import counting
 
-    if layout not in GENERATORS:
-        raise ConfigError(f"--layout: {layout!r} is not one of {', '.join(GENERATORS)}")
-    GENERATORS[layout](root, images, size, seed, on_progress=counting("drawing images"), processes=_processes())
+    if layout not in LAYOUTS:
+        raise ConfigError(f"--layout: {layout!r} is not one of {', '.join(LAYOUTS)}")
+    LAYOUTS[layout](root, images, size, seed, on_progress=counting("drawing images"), processes=_processes())
     typer.echo(f"{images} images of {size} px in {root}")
 
 
@@ -113,9 +113,9 @@ def generate(
 def check(root: Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.")]) -> None:
     """Read everything in a data set's folder and list all that is wrong with it."""
     from mfed_ray.data.check import check as check_folder
-    from mfed_ray.progress import counting
+    from mfed_ray.progress import counting_by_file
 
-    problems = check_folder(root, counting("checking images"))
+    problems = check_folder(root, counting_by_file("checking"))
     for problem in problems:
         typer.echo(str(problem))
     if problems:

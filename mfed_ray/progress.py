@@ -51,6 +51,16 @@ def counting(label: str) -> Callable[[int, int], None]:
     return count
 
 
+def counting_by_file(label: str) -> Callable[[Path, int, int], None]:
+    """As ``counting``, anew for each file."""
+    counters: dict[Path, Callable[[int, int], None]] = {}
+
+    def count(path: Path, done: int, total: int) -> None:
+        counters.setdefault(path, counting(f"{label} {path.name}"))(done, total)
+
+    return count
+
+
 def headlines(report: RoundReport) -> Headlines:
     """Each task's headline metric, the mean over its clients: after aggregation, else before."""
     found: dict[str, list[float]] = {}

@@ -111,6 +111,9 @@ class Plain:
     def usable(self, image_id: str, task: str) -> bool:
         return task in self.tasks and int(image_id) < len(self.sizes)
 
+    def trainable(self, image_id: str, task: str) -> bool:
+        return self.usable(image_id, task)
+
     def dominant_class(self, image_id: str) -> int:
         return int(image_id) % 21
 

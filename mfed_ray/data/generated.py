@@ -69,6 +69,10 @@ def generate_coco(
     generate_folder(Path(root), parameters, write)
 
 
+LAYOUTS = {"pascal_context": generate_pascal_context, "coco": generate_coco}
+"""The two by their names in configurations and on the command line."""
+
+
 def _write_pascal(root: Path, parameters: Parameters, on_progress: Progress | None, processes: int) -> None:
     names = [f"generated_{index:06d}" for index in range(parameters.images)]
     for folder in (*pascal_writer.FOLDERS, "ImageSets/Context"):

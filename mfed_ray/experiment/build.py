@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from mfed_ray.data.coco import Coco
-from mfed_ray.data.generated import generate_coco, generate_pascal_context
+from mfed_ray.data.generated import LAYOUTS
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import to_tensor
 from mfed_ray.errors import DataError, PlacementError
-from mfed_ray.experiment.schema import Clients, CocoData, Data, Experiment, GeneratedData
+from mfed_ray.experiment.schema import Clients, Data, Experiment, GeneratedData
 from mfed_ray.messages import ClientSpec, Params
-from mfed_ray.models.contract import Encoder
+from mfed_ray.models.contract import Decoder, DecoderSettings, Encoder
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.multitask import MultiTaskModel, build_model
 from mfed_ray.models.normalisation import private_names
@@ -33,13 +33,11 @@ TRAIN, HELD_OUT = "train", "val"
 
 def open_dataset(data: Data, processes: int = 1, on_progress: Callable[[int, int], None] | None = None) -> Dataset:
     """The dataset, generated first where it is to be and is not there yet. Raises DataError."""
-    is_coco = isinstance(data, CocoData)
+    layout: str = data.format
     if isinstance(data, GeneratedData):
-        is_coco = data.layout == "coco"
-
-        generate = generate_coco if is_coco else generate_pascal_context
-        generate(data.root, data.images, data.size, data.seed, data.val_fraction, on_progress, processes)
-    return Coco(data.root) if is_coco else PascalContext(data.root)
+        layout = data.layout
+        LAYOUTS[layout](data.root, data.images, data.size, data.seed, data.val_fraction, on_progress, processes)
+    return Coco(data.root) if layout == "coco" else PascalContext(data.root)
 
 
 def open_datasets(
@@ -122,8 +120,12 @@ def _usable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
 def make_model(experiment: Experiment, tasks: Sequence[str]) -> MultiTaskModel:
     """A model with freshly initialised decoders for ``tasks``, on the CPU."""
     settings = experiment.model.decoder_settings()
-    decoders = {task: partial(get_task(task).make_decoder, settings=settings) for task in tasks}
+    decoders = {task: partial(_make_decoder, task, settings) for task in tasks}
     return build_model(partial(_make_encoder, experiment), decoders, experiment.seed)
+
+
+def _make_decoder(task: str, settings: DecoderSettings, channels: Mapping[str, int]) -> Decoder:
+    return get_task(task).make_decoder(channels, settings)
 
 
 def _make_encoder(experiment: Experiment) -> Encoder:

@@ -125,6 +125,8 @@ class Model(Section):
     fpn_width: int = Field(256, ge=8)
     anchor_size: float = Field(32, gt=0)
     """Side of the finest anchors in pixels; each of the four further levels doubles it."""
+    box_samples: int = Field(512, ge=1)
+    """Boxes per image that a detector's box head is trained on."""
     score_threshold: float = Field(0.05, ge=0, lt=1)
     """Objects below are not given out."""
     max_detections: int = Field(100, ge=1)
@@ -139,6 +141,7 @@ class Model(Section):
             self.normalisation,
             self.fpn_width,
             self.anchor_size,
+            self.box_samples,
             self.score_threshold,
             self.max_detections,
             PanopticMerge(self.panoptic.overlap, self.panoptic.stuff_area, self.panoptic.score),

@@ -15,7 +15,7 @@ class Metric(Protocol):
     """
 
     def update(self, prediction: Any, target: Any) -> None:
-        """Add one image: a ``Prediction`` and a ``Target`` of the kind that the metric takes (``mfed_ray.annotations``).
+        """Add one image: a ``Prediction`` and a ``Target`` (``mfed_ray.annotations``) of the metric's kind.
 
         Both are in the image's own height and width.
         """

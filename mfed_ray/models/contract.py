@@ -1,8 +1,9 @@
 """What encoders and decoders promise each other."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -12,7 +13,7 @@ Features = Mapping[str, Tensor]
 """Feature maps by stage name, float [B, C, h, w]: ``c2`` (stride 4) to ``c5`` (the deepest) and, where the encoder has
 a feature pyramid, ``p2`` (stride 4) to ``p6`` (stride 64), all of one number of channels."""
 
-BatchTarget = Tensor | Sequence[Mapping[str, Tensor]]
+BatchTarget = Any
 """Training targets of B images: one tensor [B, ...], or named tensors per image where their shapes differ."""
 
 
@@ -35,8 +36,9 @@ class DecoderSettings:
 
     ``style``: trunk of a dense decoder; ``width``: channels of decoders' layers; ``normalisation``: the policy;
     ``pyramid_width``: channels of the feature pyramid; ``anchor_size``: side of the anchors on p2 in pixels, doubled
-    from level to level; ``score_threshold`` and ``max_detections``: which objects are given out;
-    ``panoptic``: how objects and stuff become one map.
+    from level to level; ``box_samples``: boxes per image that a detector's box head is trained on;
+    ``score_threshold`` and ``max_detections``: which objects are given out; ``panoptic``: how objects and stuff become
+    one map.
     """
 
     style: str = "aspp"
@@ -44,6 +46,7 @@ class DecoderSettings:
     normalisation: str = "average"
     pyramid_width: int = 256
     anchor_size: float = 32.0
+    box_samples: int = 512
     score_threshold: float = 0.05
     max_detections: int = 100
     panoptic: PanopticMerge = PanopticMerge()

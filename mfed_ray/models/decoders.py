@@ -1,7 +1,6 @@
 """The decoder of every dense-prediction task."""
 
 from collections.abc import Mapping
-from typing import cast
 
 from torch import Tensor, nn
 
@@ -36,7 +35,7 @@ class DenseDecoder(Decoder):
 
     def losses(self, features: Features, targets: BatchTarget, size: tuple[int, int]) -> dict[str, Tensor]:
         """The head's loss by its name; ``targets`` is a tensor [B, H, W, ...]."""
-        return {self.head.name: self.head.loss(self._logits(features, size), cast("Tensor", targets))}
+        return {self.head.name: self.head.loss(self._logits(features, size), targets)}
 
     def predict(self, features: Features, size: tuple[int, int], original: tuple[int, int]) -> list[Prediction]:
         """The head's predictions, [H, W] or [H, W, C]: logits are interpolated once, to the original size."""

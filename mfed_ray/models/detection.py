@@ -39,7 +39,7 @@ class RegionDetector(nn.Module):
             FastRCNNPredictor(width, classes),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
-            batch_size_per_image=512,
+            batch_size_per_image=settings.box_samples,
             positive_fraction=0.25,
             bbox_reg_weights=None,
             score_thresh=settings.score_threshold,

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from mfed_ray.metrics.contract import Metric
 from mfed_ray.models.contract import Decoder, DecoderSettings
 from mfed_ray.predictions.contract import PredictionWriter
 
-TrainTarget = NDArray[Any] | Mapping[str, NDArray[Any]]
+TrainTarget = Any
 """One image's training target: an array of one shape for all images of a batch, or named arrays of any."""
 
 

@@ -24,7 +24,7 @@ def learnable(objects: Objects) -> Arrays:
     if objects.masks is not None:
         seen &= objects.masks.any(axis=(1, 2))
     kept = seen & ~objects.crowd
-    found = {
+    found: dict[str, NDArray[Any] | None] = {
         "boxes": objects.boxes,
         "labels": objects.labels,
         "masks": objects.masks,

@@ -17,7 +17,10 @@ TREE: dict[str, Any] = {
     "data": {"scenes": {"format": "pascal_context", "root": "scenes"}},
     "clients": [{"tasks": ["saliency"], "data": "scenes"}],
 }
-TASKS = "semantic_segmentation, human_parts, saliency, edge_detection, surface_normals"
+TASKS = (
+    "semantic_segmentation, human_parts, saliency, edge_detection, surface_normals, instance_segmentation, "
+    "keypoint_detection, stuff_segmentation, panoptic_segmentation"
+)
 SCENES = {"format": "pascal_context", "root": "a"}
 DRAWN = {"format": "generated", "root": "a"}
 
@@ -52,7 +55,16 @@ def test_defaults() -> None:
         (
             {"model": {"encodr": "resnet18"}},
             "model.encodr: unknown key; did you mean 'encoder'? (allowed: encoder, output_stride, weights, "
-            "normalisation, decoder, decoder_width)",
+            "normalisation, decoder, decoder_width, fpn, fpn_width, anchor_size, box_samples, score_threshold, "
+            "max_detections, panoptic)",
+        ),
+        (
+            {"model": {"panoptic": {"scores": 1}}},
+            "model.panoptic.scores: unknown key; did you mean 'score'? (allowed: overlap, stuff_area, score)",
+        ),
+        (
+            {"images": {"short_sid": 1}},
+            "images.short_sid: unknown key; did you mean 'short_side'? (allowed: short_side, long_side)",
         ),
         ({"partition": {"beta": 1}}, "partition.beta: unknown key (allowed: scheme, alpha, minimum, across)"),
         (
@@ -81,8 +93,8 @@ def test_defaults() -> None:
         ),
         (
             {"data": {"scenes": {**DRAWN, "image": 9}}},
-            "data.scenes.image: unknown key; did you mean 'images'? (allowed: format, root, images, size, seed, "
-            "val_fraction)",
+            "data.scenes.image: unknown key; did you mean 'images'? (allowed: format, root, layout, images, size, "
+            "seed, val_fraction)",
         ),
         (
             {"data": {"model": {**SCENES, "images": 9}}},
@@ -158,10 +170,10 @@ def test_an_unknown_key_names_the_nearest_and_the_allowed_ones(sections: dict[st
             {"data": {"scenes": 3}},
             "data.scenes: input should be a valid dictionary or object to extract fields from, found 3",
         ),
-        ({"data": {"scenes": {"root": "a"}}}, "data.scenes.format: None is not one of pascal_context, generated"),
+        ({"data": {"scenes": {"root": "a"}}}, "data.scenes.format: None is not one of pascal_context, coco, generated"),
         (
-            {"data": {"scenes": {"root": "a", "format": "coco"}}},
-            "data.scenes.format: 'coco' is not one of pascal_context, generated",
+            {"data": {"scenes": {"root": "a", "format": "cocoa"}}},
+            "data.scenes.format: 'cocoa' is not one of pascal_context, coco, generated",
         ),
         (
             {"data": {"scenes": {**DRAWN, "images": 3}}},
@@ -220,7 +232,7 @@ def test_missing_keys_further_down() -> None:
 def test_every_wrong_key_is_named_at_once() -> None:
     assert refused({**TREE, "rounds": 0, "model": {"decoder_width": 0}}) == (
         "rounds: input should be greater than or equal to 1, found 0; "
-        "model.decoder_width: input should be greater than or equal to 1, found 0"
+        "model.decoder_width: input should be greater than or equal to 8, found 0"
     )
 
 
@@ -338,3 +350,29 @@ def test_load_experiment_reads_merges_and_checks(tmp_path: Path) -> None:
         load_experiment(path, ["base=other.yaml"])
     with pytest.raises(ConfigError, match=re.escape("local.learning_rate: input should be a valid number, unable to")):
         load_experiment(path, ["local.learning_rate=fast"])
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"images": {"short_side": 900, "long_side": 800}},
+            "images.short_side: 900 found, must be from 1 to images.long_side (800)",
+        ),
+        (
+            {
+                "clients": [{"tasks": ["stuff_segmentation"], "data": "scenes"}],
+                "model": {"output_stride": 16},
+            },
+            "model.output_stride: 16 found, but stuff_segmentation stand on a feature pyramid, which needs 32",
+        ),
+    ],
+)
+def test_sizes_that_do_not_go_together(sections: dict[str, Any], message: str) -> None:
+    assert refused({**TREE, **sections}) == message
+
+
+def test_the_pyramid_is_in_the_encoder_only_where_a_task_stands_on_one() -> None:
+    assert not parse_experiment(TREE).has_pyramid
+    clients = [{"tasks": ["saliency"], "data": "scenes"}, {"tasks": ["keypoint_detection"], "data": "scenes"}]
+    assert parse_experiment({**TREE, "clients": clients, "model": {"output_stride": 32}}).has_pyramid

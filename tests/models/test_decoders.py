@@ -54,7 +54,7 @@ def test_logits_are_interpolated_with_corners_not_aligned() -> None:
     nn.init.ones_(decoder.classifier.weight)
     nn.init.zeros_(decoder.classifier.bias)  # type: ignore[arg-type]
     (prediction,) = decoder.predict({}, (1, 2), (1, 4))
-    np.testing.assert_allclose(prediction, torch.tensor([[0.0, 0.25, 0.75, 1.0]]).sigmoid().numpy())  # type: ignore[arg-type]
+    np.testing.assert_allclose(prediction, torch.tensor([[0.0, 0.25, 0.75, 1.0]]).sigmoid().numpy())
 
 
 class Constant(nn.Module):

@@ -37,7 +37,7 @@ MakeDecoder = Callable[[Mapping[str, int], DecoderSettings], Decoder]
 IMAGES = range(4)
 STEPS = 100
 LR = 5e-3
-SAMPLES=48
+SAMPLES = 48
 SKY, GRASS, WATER = 40, 46, 34
 """1 + index among the merged stuff classes."""
 DISC, BOX, TRIANGLE = 1, 10, 80
@@ -81,7 +81,9 @@ def place_shapes(number: int, image: Image) -> Objects:
         middle, radius = (third + 0.5) * image.shape[1] / 3, rng.uniform(9, 15)
         across, down = np.abs(columns - middle), np.abs(rows - image.shape[0] * rng.uniform(0.3, 0.7))
         reach = {DISC: np.hypot(across, down), BOX: np.maximum(across, down * 1.3), TRIANGLE: across + down}[label]
-        image[reach < radius] = rng.uniform(0.7, 1.0) * np.array({DISC: (1, 0, 0), BOX: (1, 1, 0), TRIANGLE: (1, 0, 1)}[label])
+        image[reach < radius] = rng.uniform(0.7, 1.0) * np.array(
+            {DISC: (1, 0, 0), BOX: (1, 1, 0), TRIANGLE: (1, 0, 1)}[label]
+        )
         masks.append((reach < radius).astype(np.uint8))
     boxes = np.array([tight_box(mask) for mask in masks], np.float32)
     areas = np.array([mask.sum() for mask in masks], np.float32)
@@ -112,7 +114,12 @@ def place_people(number: int, image: Image) -> Objects:
     sides = np.array(boxes, np.float32)
     areas = 0.5 * (sides[:, 2] - sides[:, 0]) * (sides[:, 3] - sides[:, 1])
     return Objects(
-        image.shape[:2], sides, np.ones(2, np.int64), areas, np.zeros(2, bool), keypoints=np.array(keypoints, np.float32)
+        image.shape[:2],
+        sides,
+        np.ones(2, np.int64),
+        areas,
+        np.zeros(2, bool),
+        keypoints=np.array(keypoints, np.float32),
     )
 
 
@@ -176,7 +183,9 @@ def test_keypoints_of_resized_images_of_odd_sizes() -> None:
     images = [landscape(number, original)[0] for number in IMAGES]
     truth = [place_people(number, image) for number, image in enumerate(images)]
     targets = [train_target(objects, size) for objects in truth]
-    values = score_objects("keypoint", learn(KeypointRCNN, resize_images(images, size), targets, original, STEPS), truth)
+    values = score_objects(
+        "keypoint", learn(KeypointRCNN, resize_images(images, size), targets, original, STEPS), truth
+    )
     print(values)
     assert values["keypoint_ap"] > 0.9
 
@@ -186,7 +195,11 @@ def test_stuff_of_odd_sizes() -> None:
     images, truth = zip(*(landscape(number, size) for number in IMAGES), strict=True)
     labels = torch.from_numpy(np.stack(truth)).long()
     found = learn(
-        lambda channels, settings: SemanticFPN(channels, settings, len(STUFF)), resize_images(images, size), labels, size, STEPS
+        lambda channels, settings: SemanticFPN(channels, settings, len(STUFF)),
+        resize_images(images, size),
+        labels,
+        size,
+        STEPS,
     )
     metric = MeanIoU(len(STUFF))
     for prediction, target in zip(found, truth, strict=True):

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mfed_ray.annotations import Objects, Prediction, Segments, Target, mask_box
@@ -21,7 +23,7 @@ HEIGHT, WIDTH = 48, 64
 every_task = pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 
 
-def labels() -> np.ndarray:
+def labels() -> NDArray[Any]:
     """A left half of class 0 and a right half of class 1, void on top."""
     halves = np.zeros((HEIGHT, WIDTH), np.uint8)
     halves[:, WIDTH // 2 :] = 1
@@ -42,14 +44,14 @@ def two_objects(*, with_masks: bool) -> Objects:
     return Objects((HEIGHT, WIDTH), boxes, np.array([1, 1]), areas, crowd, keypoints=keypoints)
 
 
-def normals() -> np.ndarray:
+def normals() -> NDArray[Any]:
     """A left half that faces the viewer, a right half that faces right, void on top."""
     halves = np.zeros((HEIGHT, WIDTH, 3), np.float32)
     halves[2:, : WIDTH // 2, 2] = halves[2:, WIDTH // 2 :, 0] = 1
     return halves
 
 
-def edges() -> np.ndarray:
+def edges() -> NDArray[Any]:
     """Three annotators who agree on the line between the halves."""
     line = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     line[:, WIDTH // 2] = 1
@@ -73,7 +75,8 @@ SAMPLES: Mapping[str, Callable[[], Target]] = {
 
 
 def sample_target(task: Task) -> Target:
-    return SAMPLES.get(task.name, labels)()
+    make: Callable[[], Target] = SAMPLES.get(task.name, labels)
+    return make()
 
 
 def batch(task: Task) -> tuple[Tensor, BatchTarget]:
@@ -89,8 +92,11 @@ def batch(task: Task) -> tuple[Tensor, BatchTarget]:
 
 def model_of(task: Task, style: str = "light") -> MultiTaskModel:
     settings = DecoderSettings(style, 16, pyramid_width=16, anchor_size=8, score_threshold=0.01)
-    decoder = partial(task.make_decoder, settings=settings)
-    return build_model(partial(make_encoder, "resnet10", 32, None, "average"), {task.name: decoder}, 0)
+    return build_model(
+        partial(make_encoder, "resnet10", 32, None, "average"),
+        {task.name: lambda channels: task.make_decoder(channels, settings)},
+        0,
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,10 @@ def test_loss_weights_and_headlines_of_the_literature() -> None:
         "saliency": (5, Headline("max_miou", True)),
         "edge_detection": (50, Headline("ods_f", True)),
         "surface_normals": (10, Headline("mean_error", False)),
+        "instance_segmentation": (1, Headline("mask_ap", True)),
+        "keypoint_detection": (1, Headline("keypoint_ap", True)),
+        "stuff_segmentation": (1, Headline("miou", True)),
+        "panoptic_segmentation": (1, Headline("pq", True)),
     }
 
 
