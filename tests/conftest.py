@@ -13,6 +13,7 @@ from mfed_ray.annotations import Detections, Objects, Prediction, Segments, Targ
 from mfed_ray.data.generated import generate_coco, generate_pascal_context
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.loading import merge
+from mfed_ray.labels import VOID
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -28,22 +29,33 @@ def shared() -> Path:
 
 def _perfect(task: str, target: Target) -> Prediction:
     if isinstance(target, Objects):
-        told = ~target.crowd
-        if target.keypoints is not None:
-            told &= (target.keypoints[..., 2] > 0).any(axis=1)
-        masks = None if target.masks is None else target.masks[told]
-        keypoints = None if target.keypoints is None else target.keypoints[told]
-        scores = np.ones(np.count_nonzero(told), np.float32)
-        return Detections(target.size, target.boxes[told], target.labels[told], scores, masks, keypoints)
+        return _perfect_detections(target)
     if isinstance(target, Segments):
         assert target.crowd is not None
         told = ~target.crowd
-        return Segments(
-            np.where(np.isin(target.map, target.ids[told]), target.map, 0), target.ids[told], target.labels[told]
-        )
+        kept = np.where(np.isin(target.map, target.ids[told]), target.map, 0)
+        return Segments(kept, target.ids[told], target.labels[told])
     if task == "edge_detection":
         return target[..., 0].astype(np.float32)
+    if task == "stuff_segmentation":
+        return np.where(target == VOID, 0, target).astype(np.uint8)  # a prediction has no void
     return (target == 1).astype(np.float32) if task == "saliency" else target
+
+
+def _perfect_detections(target: Objects) -> Detections:
+    """All but the crowds. People without a labelled keypoint, whose keypoints do not count, come last."""
+    scores, keypoints = np.ones(len(target.labels), np.float32), target.keypoints
+    if keypoints is not None:
+        unlabelled = (keypoints[..., 2] == 0).all(axis=1)
+        scores[unlabelled] = 0.5
+        middle = (target.boxes[:, None, :2] + target.boxes[:, None, 2:]) / 2
+        guess = np.concatenate([np.broadcast_to(middle, (len(middle), 17, 2)), np.ones((len(middle), 17, 1))], axis=2)
+        keypoints = np.where(unlabelled[:, None, None], guess, keypoints).astype(np.float32)
+    order = np.argsort(-scores, kind="stable")
+    told = order[~target.crowd[order]]
+    masks = None if target.masks is None else target.masks[told]
+    keypoints = None if keypoints is None else keypoints[told]
+    return Detections(target.size, target.boxes[told], target.labels[told], scores[told], masks, keypoints)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
 """Every shipped experiment loads; those of the paper build and take one step on two generated images."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision.models
 
 from mfed_ray.experiment import load_experiment, parse_experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients
@@ -13,11 +15,18 @@ from mfed_ray.tasks import TASKS
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments"
 FILES = sorted(path for path in FOLDER.rglob("*.yaml"))
-PAPER = [
-    FOLDER / f"pascal_context/{algorithm}_resnet{depth}.yaml"
-    for algorithm in ("local", "fedavg", "mfed")
-    for depth in (50, 101)
-]
+PAPER = {
+    folder: [
+        FOLDER / folder / f"{algorithm}_resnet{depth}.yaml"
+        for algorithm in ("local", "fedavg", "mfed")
+        for depth in (50, 101)
+    ]
+    for folder in ("pascal_context", "coco")
+}
+TASKS_OF = {
+    "pascal_context": {"semantic_segmentation", "human_parts", "saliency", "edge_detection"},
+    "coco": {"instance_segmentation", "keypoint_detection", "stuff_segmentation", "panoptic_segmentation"},
+}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -26,22 +35,41 @@ def test_loads_and_says_how_to_run_it(path: Path) -> None:
     assert "#   mfed run experiments/" in path.read_text()
 
 
-@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_paper_experiment_builds_and_takes_a_step(path: Path, scenes: Path) -> None:
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Files as torchvision distributes them, by depth: the ImageNet weights themselves cannot be had offline."""
+    folder = tmp_path_factory.mktemp("weights")
+    for depth in ("50", "101"):
+        network = getattr(torchvision.models, f"resnet{depth}")(weights=None)
+        torch.save(network.state_dict(), folder / f"{depth}.pth")
+    return {path.stem: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [(path, number) for paths in PAPER.values() for number, path in enumerate(paths)],
+    ids=lambda value: f"{value.parent.stem}-{value.stem}" if isinstance(value, Path) else str(value),
+)
+def test_paper_experiment_builds_and_takes_a_step(
+    path: Path, number: int, scenes: Path, coco_scenes: Path, random_weights: Mapping[str, Path]
+) -> None:
+    """Each with the clients of another task."""
     tree = load_tree(path)
     algorithm, depth = path.stem.split("_resnet")
     assert (tree["algorithm"]["name"], tree["model"]["encoder"]) == (algorithm, f"resnet{depth}")
     assert tree["model"]["weights"] == "torchvision"
     small = {
-        "data": {"pascal": {"root": str(scenes)}},
-        "model": {"weights": None},  # they cannot be had offline; the architecture is the same
-        "augmentation": {"crop_size": 32},
+        "data": {"pascal": {"root": str(scenes)}} if "pascal" in tree["data"] else {"coco": {"root": str(coco_scenes)}},
+        "model": {"weights": str(random_weights[depth])},
+        "images": {"short_side": 64},
+        "augmentation": {"crop_size": 64},
         "local": {"batch_size": 2, "max_steps": 1, "loading_workers": 0},
         "runtime": {"gpus_per_client": 0},
     }
     experiment = parse_experiment(merge(tree, small))
     torch.set_num_threads(2)
-    client = make_clients(experiment)[0 if depth == "50" else -1]
+    clients = make_clients(experiment)
+    client = clients[2 * number % len(clients)]
     trainer = TrainerFactory(experiment)(client)
     server = experiment.algorithm.init([client], trainer.model.initial)
     fit = experiment.algorithm.fit(trainer, experiment.algorithm.instruct(server, client, 1), State())
@@ -52,10 +80,11 @@ def test_paper_experiment_builds_and_takes_a_step(path: Path, scenes: Path) -> N
     assert {name.split(".")[0] for name in moved} == {"encoder", "decoders"}
 
 
-def test_paper_experiments_have_the_papers_tasks() -> None:
-    for path in PAPER:
+@pytest.mark.parametrize("folder", PAPER)
+def test_paper_experiments_have_the_papers_tasks(folder: str) -> None:
+    for path in PAPER[folder]:
         tasks = {task for clients in load_experiment(path).clients for task in clients.tasks}
-        assert tasks == {"semantic_segmentation", "human_parts", "saliency", "edge_detection"}
+        assert tasks == TASKS_OF[folder]
 
 
 def test_quickstart_is_a_federation_of_eight_or_more_clients_and_four_or_more_tasks() -> None:

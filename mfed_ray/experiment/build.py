@@ -22,7 +22,7 @@ from mfed_ray.models.contract import Decoder, DecoderSettings, Encoder
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.multitask import MultiTaskModel, build_model
 from mfed_ray.models.normalisation import private_names
-from mfed_ray.models.pyramid import PyramidEncoder
+from mfed_ray.models.pyramid import PyramidEncoder, detector_policy
 from mfed_ray.seeds import generator
 from mfed_ray.simulation import Simulation
 from mfed_ray.tasks import get_task
@@ -133,7 +133,7 @@ def _make_encoder(experiment: Experiment) -> Encoder:
     encoder = make_encoder(m.encoder, m.output_stride, m.weights, m.normalisation)
     if m.fpn == "decoder" or not experiment.has_pyramid:
         return encoder
-    return PyramidEncoder(encoder, m.fpn_width, m.normalisation)
+    return PyramidEncoder(encoder, m.fpn_width, detector_policy(m.decoder_settings()))
 
 
 def make_local_training(experiment: Experiment) -> LocalTraining:

@@ -120,6 +120,9 @@ class Model(Section):
     """Body of the decoders of PASCAL-Context's tasks; those of COCO's have their own."""
     decoder_width: int = Field(256, ge=8)
     """Channels of the decoders' layers; of COCO's the standard ones at 256, and in proportion else."""
+    detector_normalisation: Literal["group"] | None = None
+    """Of the feature pyramid and detectors' heads. None: nothing, as in Mask R-CNN, except under the policy `group`;
+    `group`: GroupNorm, which learns in fewer steps."""
     fpn: Literal["encoder", "decoder"] = "encoder"
     """Where the feature pyramid of COCO's tasks stands: shared with the encoder, or each decoder's own."""
     fpn_width: int = Field(256, ge=8)
@@ -139,6 +142,7 @@ class Model(Section):
             self.decoder,
             self.decoder_width,
             self.normalisation,
+            self.detector_normalisation,
             self.fpn_width,
             self.anchor_size,
             self.box_samples,

@@ -35,7 +35,7 @@ class DecoderSettings:
     """What all decoders of an experiment are built from; each takes what concerns it. Defaults are the standard ones.
 
     ``style``: trunk of a dense decoder; ``width``: channels of decoders' layers; ``normalisation``: the policy;
-    ``pyramid_width``: channels of the feature pyramid; ``anchor_size``: side of the anchors on p2 in pixels, doubled
+    ``detector_normalisation``: another one for the pyramid and detectors' heads; ``pyramid_width``: channels of the feature pyramid; ``anchor_size``: side of the anchors on p2 in pixels, doubled
     from level to level; ``box_samples``: boxes per image that a detector's box head is trained on;
     ``score_threshold`` and ``max_detections``: which objects are given out; ``panoptic``: how objects and stuff become
     one map.
@@ -44,6 +44,7 @@ class DecoderSettings:
     style: str = "aspp"
     width: int = 256
     normalisation: str = "average"
+    detector_normalisation: str | None = None
     pyramid_width: int = 256
     anchor_size: float = 32.0
     box_samples: int = 512

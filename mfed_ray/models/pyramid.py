@@ -36,6 +36,11 @@ def optional_norm(policy: str) -> NormLayer | None:
     return group_norm if policy == "group" else None
 
 
+def detector_policy(settings: DecoderSettings) -> str:
+    """The normalisation policy of the pyramid and of detectors' heads."""
+    return settings.detector_normalisation or settings.normalisation
+
+
 class FeaturePyramid(nn.Module):
     """c2..c5 to p2..p6 of ``width`` channels; p6 is p5 subsampled. See ``optional_norm`` for the policy."""
 
@@ -84,7 +89,7 @@ def pyramid_for(channels: Mapping[str, int], settings: DecoderSettings) -> Featu
     """What a decoder takes p2..p6 from: the encoder where it has them, else a pyramid of the decoder's own."""
     if LEVELS[0] in channels:
         return EncoderPyramid(channels[LEVELS[0]])
-    return FeaturePyramid(channels, settings.pyramid_width, settings.normalisation)
+    return FeaturePyramid(channels, settings.pyramid_width, detector_policy(settings))
 
 
 class PyramidAnchors(nn.Module):

@@ -55,8 +55,8 @@ def test_defaults() -> None:
         (
             {"model": {"encodr": "resnet18"}},
             "model.encodr: unknown key; did you mean 'encoder'? (allowed: encoder, output_stride, weights, "
-            "normalisation, decoder, decoder_width, fpn, fpn_width, anchor_size, box_samples, score_threshold, "
-            "max_detections, panoptic)",
+            "normalisation, decoder, decoder_width, detector_normalisation, fpn, fpn_width, anchor_size, box_samples, "
+            "score_threshold, max_detections, panoptic)",
         ),
         (
             {"model": {"panoptic": {"scores": 1}}},

@@ -1,0 +1,152 @@
+"""``mfed data check``: every problem of a folder at once, with its file and id, and how many of each kind."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mfed_ray.cli import main
+from mfed_ray.data.check import check
+from mfed_ray.driver import run
+from mfed_ray.errors import DataError
+from mfed_ray.experiment import Experiment
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def broken(coco_scenes: Path, tmp_path: Path) -> Path:
+    """A generated folder with one fault of every kind."""
+    root = tmp_path / "coco"
+    shutil.copytree(coco_scenes, root)
+    instances = load(root, "instances")
+    first, second, third, fourth, fifth = [one for one in instances["annotations"] if not one["iscrowd"]][:5]
+    first["image_id"] = 999
+    second["segmentation"] = {"size": [48, 48], "counts": "~~~"}
+    third["bbox"] = [40, 40, 20, 4]
+    fourth["bbox"] = [4, 4, 0, 3]
+    fifth["category_id"] = 12
+    instances["images"].append(instances["images"][0])
+    save(root, "instances", instances)
+    panoptic = load(root, "panoptic")
+    path = root / "annotations/panoptic_train2017" / panoptic["annotations"][0]["file_name"]
+    pixels = np.array(Image.open(path))
+    pixels[0, 0] = (1, 2, 3)
+    Image.fromarray(pixels).save(path)
+    (root / "train2017" / panoptic["images"][-1]["file_name"]).unlink()
+    return root
+
+
+def load(root: Path, kind: str) -> Json:
+    content: Json = json.loads((root / f"annotations/{kind}_train2017.json").read_text())
+    return content
+
+
+def save(root: Path, kind: str, content: Json) -> None:
+    (root / f"annotations/{kind}_train2017.json").write_text(json.dumps(content))
+
+
+def mfed(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """``mfed data ...``: exit code, standard output, standard error."""
+    with pytest.raises(SystemExit) as stop:
+        main(["data", *map(str, arguments)])
+    return int(stop.value.code or 0), *capsys.readouterr()
+
+
+KINDS = {
+    "missing image": "annotation {0} of image 999: the file lists no such image",
+    "broken mask": "annotation {1} of image",
+    "box outside image": "annotation {2} of image",
+    "zero-size box": "annotation {3} of image",
+    "unknown category": "annotation {4} of image",
+    "duplicate image id": "listed more than once",
+    "panoptic ids disagree": "panoptic_train2017",
+    "missing image file": ".jpg",
+}
+
+
+def test_all_faults_are_listed_at_once_and_counted(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = [one["id"] for one in load(broken, "instances")["annotations"] if not one["iscrowd"]][:5]
+    code, told, errors = mfed(capsys, "check", broken)
+    assert code == 2
+    for kind, words in KINDS.items():
+        assert f" {kind}" in errors, kind
+        assert words.format(*ids) in told
+    problems = check(broken)
+    assert errors.startswith(f"mfed: {broken}: {len(problems)} problems: ")
+    assert all(str(problem) in told for problem in problems)
+    assert all(str(broken) in str(problem.file) for problem in problems)
+
+
+@pytest.mark.parametrize("fixture", ["coco_scenes", "scenes"])
+def test_a_generated_folder_has_no_problems(
+    fixture: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = request.getfixturevalue(fixture)
+    code, told, errors = mfed(capsys, "check", root)
+    assert (code, errors) == (0, "")
+    assert f"{root}: no problems" in told
+
+
+@pytest.mark.parametrize("name", ["coco_mini", "pascal_mini"])
+def test_the_real_folders_have_no_problems(name: str, shared: Path) -> None:
+    assert check(shared / "data" / name) == []
+
+
+def test_a_broken_label_of_pascal_context_is_named(scenes: Path, tmp_path: Path) -> None:
+    root = tmp_path / "pascal"
+    shutil.copytree(scenes, root)
+    path = next((root / "sal_distill").iterdir())
+    path.write_bytes(b"no image")
+    (problem,) = check(root)
+    assert (problem.kind, problem.id) == ("unreadable target", path.stem)
+    assert f"{path}: cannot be decoded as an image" in str(problem)
+
+
+def test_a_folder_of_neither_layout(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no label folder of any task, looked for: semseg/VOC12"):
+        check(tmp_path)
+
+
+def test_generate_in_both_layouts_and_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mfed(capsys, "generate", tmp_path / "coco", "--images", 4, "--size", 32, "--layout", "coco")[0] == 0
+    assert (tmp_path / "coco/annotations/panoptic_val2017.json").is_file()
+    code, _, errors = mfed(capsys, "generate", tmp_path / "other", "--layout", "voc")
+    assert (code, errors) == (2, "mfed: --layout: 'voc' is not one of pascal_context, coco\n")
+
+
+@pytest.mark.parametrize("backend", ["serial", "ray"])
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_run_on_a_broken_folder_is_refused_with_file_and_id(
+    backend: str, broken: Path, tmp_path: Path, tiny_coco: Callable[..., Experiment]
+) -> None:
+    experiment = tiny_coco(data={"scenes": {"root": str(broken)}}, runtime={"backend": backend})
+    with pytest.raises(DataError) as error:
+        list(run(experiment, tmp_path / "run"))
+    path = broken / "annotations/instances_train2017.json"
+    assert f"{path}: image {load(broken, 'instances')['images'][0]['id']}: listed more than once" in str(error.value)
+    assert str(error.value).endswith(f"(and 3 more); `mfed data check {broken}` lists all")  # of four, one zero-size
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("backend", ["serial", "ray"])
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_only_reading_finds_ends_the_run_with_file_and_id(
+    backend: str, coco_scenes: Path, tmp_path: Path, tiny_coco: Callable[..., Experiment]
+) -> None:
+    """A broken mask is not looked at before the image's turn comes."""
+    root = tmp_path / "coco"
+    shutil.copytree(coco_scenes, root)
+    instances = load(root, "instances")
+    for one in instances["annotations"]:
+        one["segmentation"] = {"size": [48, 48], "counts": "~~~"}
+    save(root, "instances", instances)
+    clients = [{"tasks": ["instance_segmentation"], "data": "scenes"}]
+    experiment = tiny_coco(data={"scenes": {"root": str(root)}}, clients=clients, runtime={"backend": backend})
+    with pytest.raises(DataError, match=r"instances_train2017\.json: annotation \d+ of image \d+: "):
+        list(run(experiment, tmp_path / "run"))
