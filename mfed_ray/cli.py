@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="M-Fed: multi-task federated learning with an encoder-decoder structure, simulated on Ray.",
 )
-data = typer.Typer(no_args_is_help=True, help="Make data sets.")
+data = typer.Typer(no_args_is_help=True, help="Make and check data sets.")
 app.add_typer(data, name="data")
 
 Experiment = Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment's file.")]
@@ -121,7 +121,8 @@ def check(root: Annotated[Path, typer.Argument(metavar="DIR", help="A data set's
     if problems:
         counts = Counter(problem.kind for problem in problems)
         told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
-        raise DataError(f"{root}: {len(problems)} problems: {told}")
+        noun = "problem" if len(problems) == 1 else "problems"
+        raise DataError(f"{root}: {len(problems)} {noun}: {told}")
     typer.echo(f"{root}: no problems")
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mfed_ray.annotations import Prediction
 from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import Augmentation, InputSize
+from mfed_ray.errors import ClientError
 from mfed_ray.loading import Batch, held_out_batches, network_input, training_batches
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.models.contract import BatchTarget
@@ -143,14 +144,16 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
             with _seeded(derive(self.seed, self.spec.name, round_number, "step", step), self.model.device):
                 losses = self._losses(images, targets)
+            values = {name: float(loss.detach()) for name, loss in losses.items()}
+            self._check_finite(values, round_number, step)
             penalty = proximal_penalty(terms, self.model.device)
             objective = sum((self._weight(task) * losses[task.name] for task in self.tasks), start=penalty)
             objective.backward()  # type: ignore[no-untyped-call]
             if self.settings.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(named.values(), self.settings.gradient_clip)
             optimizer.step()
-            for name, loss in losses.items():
-                totals[name] += float(loss.detach())
+            for name, value in values.items():
+                totals[name] += value
             penalties, steps = penalties + float(penalty.detach()), step
         if self.settings.optimizer_state == "keep":
             self._optimizer_state = _optimizer_values(optimizer, named)
@@ -179,6 +182,16 @@ class Trainer:
         moved = {name: _moved(target, self.model.device) for name, target in targets.items()}
         losses = self.model.module.losses(images.to(self.model.device), moved)
         return {name: torch.stack(list(parts.values())).sum() for name, parts in losses.items()}
+
+    def _check_finite(self, losses: Mapping[str, float], round_number: int, step: int) -> None:
+        """Raise ClientError: a diverged detector finds nothing, which no metric could tell from a poor one."""
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise ClientError(
+                    f"client {self.spec.name}, round {round_number}, step {step}: the loss of {name} is {value}, it "
+                    f"must be finite; lower local.learning_rate ({self.settings.learning_rate:g}) or set "
+                    "local.gradient_clip"
+                )
 
     def _weight(self, task: Task) -> float:
         return self.settings.loss_weights.get(task.name, task.loss_weight)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from mfed_ray.errors import ClientError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_local_training
 from mfed_ray.messages import State
@@ -209,3 +210,39 @@ def test_evaluation_does_not_depend_on_its_batches(tiny: MakeExperiment) -> None
     trainer.start(State())
     one = dataclasses.replace(trainer, evaluation_batch_size=1).evaluate()
     assert one["semantic_segmentation"]["miou"] == pytest.approx(trainer.evaluate()["semantic_segmentation"]["miou"])
+
+
+def test_a_loss_that_is_not_finite_ends_the_round_with_client_and_step(tiny_coco: MakeExperiment) -> None:
+    """Diverged detectors find nothing, which would pass for a poor score."""
+    wild = tiny_coco(local={"optimizer": "sgd", "learning_rate": 1e20, "gradient_clip": None})
+    trainer = first_trainer(wild)
+    trainer.start(State())
+    message = (
+        r"client instance_segmentation-0, round 1, step 2: the loss of instance_segmentation is (nan|inf), it must be "
+        r"finite; lower local\.learning_rate \(1e\+20\) or set local\.gradient_clip"
+    )
+    with pytest.raises(ClientError, match=message):
+        trainer.train(1)
+
+
+def test_a_client_of_several_coco_tasks_trains_and_is_evaluated_in_each(tiny_coco: MakeExperiment) -> None:
+    tasks = ["instance_segmentation", "keypoint_detection", "panoptic_segmentation", "stuff_segmentation"]
+    trainer = first_trainer(tiny_coco(clients=[{"tasks": tasks, "data": "scenes"}]))
+    trainer.start(State())
+    before = trainer.shared()
+    trained = trainer.train(1)
+    assert all(trained[task]["loss"] > 0 for task in tasks)
+    after = trainer.shared()
+    for part in ("encoder.body.", "encoder.pyramid.", *(f"decoders.{task}." for task in tasks)):
+        assert any(not np.array_equal(after[name], before[name]) for name in after if name.startswith(part)), part
+    assert sorted(trainer.evaluate()) == tasks
+
+
+def test_detectors_load_the_same_with_workers(tiny_coco: MakeExperiment) -> None:
+    found = []
+    for workers in (0, 1):
+        trainer = first_trainer(tiny_coco(local={"loading_workers": workers}))
+        trainer.start(State())
+        trainer.train(1)
+        found.append(trainer.shared())
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])

@@ -89,7 +89,9 @@ class Augmentation:
         sample = resize(sample, scaled(height, width, factor))
         if rng.random() < self.flip:
             sample = flip(sample)
-        sample = replace(sample, image=jitter_colour(sample.image, 1 + rng.uniform(-self.colour, self.colour, 3)))
+        factors = 1 + rng.uniform(-self.colour, self.colour, 3)
+        if self.colour:
+            sample = replace(sample, image=jitter_colour(sample.image, factors))
         return crop(sample, self.crop_size, rng)
 
 

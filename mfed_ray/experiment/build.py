@@ -28,6 +28,9 @@ from mfed_ray.simulation import Simulation
 from mfed_ray.tasks import get_task
 from mfed_ray.training import LoadedModel, LocalTraining, Trainer, float_values
 
+PROBE_SIZE = 224
+"""Pixels; the server has no GPU share, and an encoder's features of ImageNet's size tell tasks apart as well."""
+
 TRAIN, HELD_OUT = "train", "val"
 
 
@@ -56,6 +59,7 @@ def open_datasets(
 def make_clients(experiment: Experiment) -> list[ClientSpec]:
     """Every client with its shard. Raises DataError for an empty shard, or a task that the data lacks."""
     datasets = open_datasets(experiment)
+    _check_tasks(experiment, datasets)
     named = clients_by_name(experiment)
     shards = _shards(experiment, datasets, list(named.values()))
     held_out = {clients: _held_out(experiment, datasets, clients) for clients in experiment.clients}
@@ -69,6 +73,16 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
             )
         specs.append(ClientSpec(name, clients.tasks, clients.data, usable, held_out[clients]))
     return specs
+
+
+def _check_tasks(experiment: Experiment, datasets: Mapping[str, Dataset]) -> None:
+    for index, clients in enumerate(experiment.clients):
+        has = datasets[clients.data].tasks
+        if lacking := sorted({*clients.tasks} - has):
+            raise DataError(
+                f"clients.{index}.tasks: data.{clients.data} has no task {', '.join(lacking)}, it has: "
+                f"{', '.join(sorted(has))}"
+            )
 
 
 def clients_by_name(experiment: Experiment) -> dict[str, Clients]:
@@ -131,7 +145,7 @@ def _make_decoder(task: str, settings: DecoderSettings, channels: Mapping[str, i
 def _make_encoder(experiment: Experiment) -> Encoder:
     m = experiment.model
     encoder = make_encoder(m.encoder, m.output_stride, m.weights, m.normalisation)
-    if m.fpn == "decoder" or not experiment.has_pyramid:
+    if m.fpn == "decoder":
         return encoder
     return PyramidEncoder(encoder, m.fpn_width, detector_policy(m.decoder_settings()))
 
@@ -190,7 +204,7 @@ class EncoderProbe:
     BatchNorm that is private to clients (``normalisation: local``) stands at its initial values here.
 
     Each image gives the 4 x 4 cells of its average-pooled deepest feature map as rows. Images are taken from the
-    datasets in turn, resized to the crop size.
+    datasets in turn, resized to the crop size or to ``PROBE_SIZE`` pixels a side, whichever is less.
     """
 
     experiment: Experiment
@@ -205,8 +219,10 @@ class EncoderProbe:
         if images not in self._images:
             self._images[images] = self._read(images)
         self._model.load_state_dict({name: torch.tensor(value) for name, value in encoder.items()}, strict=False)
-        deepest = self._model.eval().encoder(self._images[images])["c5"]
-        rows: NDArray[np.float32] = F.adaptive_avg_pool2d(deepest, 4).flatten(2).transpose(1, 2).flatten(0, 1).numpy()
+        encoder_module = self._model.eval().encoder
+        stages = encoder_module.body if isinstance(encoder_module, PyramidEncoder) else encoder_module
+        cells = [F.adaptive_avg_pool2d(stages(image[None])["c5"], 4)[0] for image in self._images[images]]
+        rows: NDArray[np.float32] = torch.stack(cells).flatten(2).transpose(1, 2).flatten(0, 1).numpy()
         return rows
 
     def _read(self, images: int) -> torch.Tensor:
@@ -216,7 +232,7 @@ class EncoderProbe:
             dataset = datasets[index % len(datasets)]
             ids = dataset.image_ids(TRAIN)
             image = to_tensor(dataset.read(ids[(index // len(datasets)) % len(ids)], ()).image)
-            size = self.experiment.augmentation.crop_size
+            size = min(self.experiment.augmentation.crop_size, PROBE_SIZE)
             batch.append(F.interpolate(image[None], (size, size), mode="bilinear", align_corners=False)[0])
         return torch.stack(batch)
 

@@ -79,6 +79,10 @@ class Clients(Section):
         return tuple(sorted(tasks))
 
 
+def _stands_on_pyramid(clients: Clients) -> bool:
+    return any(TASKS[task].pyramid for task in clients.tasks)
+
+
 class PartitionSettings(Section):
     """How a dataset's training images are dealt to clients; see ``mfed_ray.data.partition``."""
 
@@ -115,7 +119,8 @@ class Model(Section):
     output_stride: Literal[8, 16, 32] = 16
     weights: str | None = None
     """None, ``torchvision``, or a .safetensors or .pth file."""
-    normalisation: Literal["average", "local", "frozen", "group"] = "average"
+    normalisation: Literal["auto", "average", "local", "frozen", "group"] = "auto"
+    """`auto`: `average`; with COCO's tasks, whose batches are small, `frozen` if there are weights, else `group`."""
     decoder: Literal["aspp", "light"] = "aspp"
     """Body of the decoders of PASCAL-Context's tasks; those of COCO's have their own."""
     decoder_width: int = Field(256, ge=8)
@@ -123,8 +128,9 @@ class Model(Section):
     detector_normalisation: Literal["group"] | None = None
     """Of the feature pyramid and detectors' heads. None: nothing, as in Mask R-CNN, except under the policy `group`;
     `group`: GroupNorm, which learns in fewer steps."""
-    fpn: Literal["encoder", "decoder"] = "encoder"
-    """Where the feature pyramid of COCO's tasks stands: shared with the encoder, or each decoder's own."""
+    fpn: Literal["auto", "encoder", "decoder"] = "auto"
+    """Where the feature pyramid of COCO's tasks stands: shared with the encoder, or each decoder's own. `auto`: with
+    the encoder if every client trains it there."""
     fpn_width: int = Field(256, ge=8)
     anchor_size: float = Field(32, gt=0)
     """Side of the finest anchors in pixels; each of the four further levels doubles it."""
@@ -139,16 +145,16 @@ class Model(Section):
     def decoder_settings(self) -> DecoderSettings:
         """What the decoders are built from."""
         return DecoderSettings(
-            self.decoder,
-            self.decoder_width,
-            self.normalisation,
-            self.detector_normalisation,
-            self.fpn_width,
-            self.anchor_size,
-            self.box_samples,
-            self.score_threshold,
-            self.max_detections,
-            PanopticMerge(self.panoptic.overlap, self.panoptic.stuff_area, self.panoptic.score),
+            style=self.decoder,
+            width=self.decoder_width,
+            normalisation=self.normalisation,
+            detector_normalisation=self.detector_normalisation,
+            pyramid_width=self.fpn_width,
+            anchor_size=self.anchor_size,
+            box_samples=self.box_samples,
+            score_threshold=self.score_threshold,
+            max_detections=self.max_detections,
+            panoptic=PanopticMerge(**dict(self.panoptic)),
         )
 
 
@@ -290,10 +296,32 @@ class Experiment(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _everyone_trains_the_pyramid(self) -> "Experiment":
+        if self.model.fpn == "encoder" and self.has_pyramid:
+            for index, one in enumerate(self.clients):
+                if not _stands_on_pyramid(one):
+                    raise ConfigError(
+                        f"model.fpn: encoder found, but the clients of clients.{index} ({', '.join(one.tasks)}) would "
+                        "share a feature pyramid that they never train; allowed here: decoder, auto"
+                    )
+        return self
+
     @property
     def has_pyramid(self) -> bool:
-        """Whether a task of any client stands on a feature pyramid; if one does, all clients' encoders are alike."""
-        return any(TASKS[task].pyramid for one in self.clients for task in one.tasks)
+        """Whether a task of any client stands on a feature pyramid."""
+        return any(_stands_on_pyramid(one) for one in self.clients)
+
+    def settled(self) -> "Experiment":
+        """The same with every `auto` of the model decided."""
+        model = self.model
+        if model.normalisation == "auto":
+            careful = "frozen" if model.weights else "group"
+            model = model.model_copy(update={"normalisation": careful if self.has_pyramid else "average"})
+        if model.fpn == "auto":
+            everyone = all(_stands_on_pyramid(one) for one in self.clients)
+            model = model.model_copy(update={"fpn": "encoder" if everyone else "decoder"})
+        return self.model_copy(update={"model": model})
 
     @property
     def algorithm_name(self) -> str:
@@ -319,7 +347,7 @@ def parse_experiment(tree: Mapping[str, Any]) -> Experiment:
     rest = {key: value for key, value in tree.items() if key != "algorithm"}
     algorithm = _parse_algorithm(tree.get("algorithm"))
     try:
-        return Experiment.model_validate({**rest, "algorithm": algorithm})
+        return Experiment.model_validate({**rest, "algorithm": algorithm}).settled()
     except ValidationError as error:
         raise ConfigError(_sentences(error, Experiment, ())) from error
 

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from mfed_ray.annotations import Prediction
 
+STAGES = ("c2", "c3", "c4", "c5")
+"""Every encoder's stages, from stride 4 to the deepest."""
+
 Features = Mapping[str, Tensor]
 """Feature maps by stage name, float [B, C, h, w]: ``c2`` (stride 4) to ``c5`` (the deepest) and, where the encoder has
 a feature pyramid, ``p2`` (stride 4) to ``p6`` (stride 64), all of one number of channels."""
@@ -35,10 +38,10 @@ class DecoderSettings:
     """What all decoders of an experiment are built from; each takes what concerns it. Defaults are the standard ones.
 
     ``style``: trunk of a dense decoder; ``width``: channels of decoders' layers; ``normalisation``: the policy;
-    ``detector_normalisation``: another one for the pyramid and detectors' heads; ``pyramid_width``: channels of the feature pyramid; ``anchor_size``: side of the anchors on p2 in pixels, doubled
-    from level to level; ``box_samples``: boxes per image that a detector's box head is trained on;
-    ``score_threshold`` and ``max_detections``: which objects are given out; ``panoptic``: how objects and stuff become
-    one map.
+    ``detector_normalisation``: another one for the pyramid and detectors' heads; ``pyramid_width``: channels of the
+    feature pyramid; ``anchor_size``: side of the anchors on p2 in pixels, doubled from level to level;
+    ``box_samples``: boxes per image that a detector's box head is trained on; ``score_threshold`` and
+    ``max_detections``: which objects are given out; ``panoptic``: how objects and stuff become one map.
     """
 
     style: str = "aspp"

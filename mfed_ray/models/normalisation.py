@@ -7,7 +7,9 @@
 | `frozen`  | FrozenBatchNorm | GroupNorm | GroupNorm; the pretrained statistics never change   |
 | `group`   | GroupNorm       | GroupNorm | everything                                          |
 
-Under `frozen` a decoder takes GroupNorm because no pretrained statistics exist for it.
+Under `frozen` a decoder takes GroupNorm because no pretrained statistics exist for it. "Decoder" stands for the dense
+ones; of the feature pyramid and detectors' heads see ``mfed_ray.models.pyramid.optional_norm``, and Panoptic FPN's
+semantic branch has GroupNorm under every policy.
 """
 
 from collections.abc import Callable

@@ -15,10 +15,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import LevelMapper
 
 from mfed_ray.errors import ConfigError
-from mfed_ray.models.contract import DecoderSettings, Encoder, Features
+from mfed_ray.models.contract import STAGES, DecoderSettings, Encoder, Features
 from mfed_ray.models.normalisation import NormLayer, check_policy, group_norm
 
-STAGES = ("c2", "c3", "c4", "c5")
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 STRIDES = (4, 8, 16, 32, 64)
 """Pixels of the image a cell of each level is apart from the next."""

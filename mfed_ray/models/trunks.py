@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mfed_ray.models.contract import Features
+from mfed_ray.models.contract import STAGES, Features
 from mfed_ray.models.normalisation import NormLayer
 
 LOW_LEVEL_WIDTH = 48
@@ -104,8 +104,9 @@ class LightTrunk(nn.Module):
         super().__init__()
         self.projections = nn.ModuleDict(
             {
-                stage: nn.Sequential(nn.Conv2d(inputs, width, 1, bias=False), norm(width))
-                for stage, inputs in channels.items()
+                stage: nn.Sequential(nn.Conv2d(channels[stage], width, 1, bias=False), norm(width))
+                for stage in STAGES
+                if stage in channels
             }
         )
         self.refine = conv_block(width, width, 3, norm)

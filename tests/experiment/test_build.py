@@ -189,7 +189,9 @@ def test_a_task_that_the_data_lacks(
 ) -> None:
     train, val = by_people(scenes, "train"), by_people(scenes, "val")
     sets = part_of_scenes(train[True], val[True], "human_parts", "sal_distill")
-    with pytest.raises(DataError, match="part: has no task 'surface_normals', it has: human_parts, saliency"):
+    with pytest.raises(
+        DataError, match=r"clients\.1\.tasks: data\.scenes has no task surface_normals, it has: human_parts, saliency"
+    ):
         make_clients(tiny(data=sets, clients=clients(("saliency", 1), ("surface_normals", 1))))
     with pytest.raises(DataError, match="has no task 'semantic_segmentation'"):  # its classes are what is skewed
         make_clients(tiny(data=sets, clients=clients(("saliency", 1)), partition={"scheme": "label"}))
@@ -328,3 +330,33 @@ def test_what_stays_with_clients_is_no_part_of_the_common_start(
     assert ("encoder.bn1.weight" in initial) == kept
     assert ("encoder.bn1.running_mean" in initial) == kept
     assert "encoder.conv1.weight" in initial
+
+
+def test_pascal_and_coco_tasks_in_one_federation_share_an_encoder_without_the_pyramid(
+    tiny: MakeExperiment, scenes: Path, coco_scenes: Path
+) -> None:
+    """A client's parameters do not depend on who else takes part."""
+    data = {
+        "pascal": {"format": "pascal_context", "root": str(scenes)},
+        "coco": {"format": "coco", "root": str(coco_scenes)},
+    }
+    clients = [{"tasks": ["saliency"], "data": "pascal"}, {"tasks": ["panoptic_segmentation"], "data": "coco"}]
+    alone, mixed = tiny(data=data, clients=clients[:1]), tiny(data=data, clients=clients)
+    shapes = [
+        {name: value.shape for name, value in make_model(experiment, ["saliency"]).state_dict().items()}
+        for experiment in (alone, mixed)
+    ]
+    assert shapes[0] == shapes[1]
+    panoptic = make_model(mixed, ["panoptic_segmentation"]).state_dict()
+    assert {name for name in panoptic if name.startswith("encoder.")} == {
+        name for name in shapes[1] if name.startswith("encoder.")
+    }
+    assert any(name.startswith("decoders.panoptic_segmentation.pyramid.") for name in panoptic)
+
+
+def test_label_skew_on_coco(tiny_coco: MakeExperiment) -> None:
+    two = [{"tasks": ["instance_segmentation"], "data": "scenes", "count": 2}]
+    specs = make_clients(tiny_coco(partition={"scheme": "label", "alpha": 0.1}, clients=two))
+    shards = [set(spec.train_ids) for spec in specs]
+    assert not shards[0] & shards[1]
+    assert all(image.startswith("train2017/") for shard in shards for image in shard)

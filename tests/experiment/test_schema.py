@@ -376,3 +376,30 @@ def test_the_pyramid_is_in_the_encoder_only_where_a_task_stands_on_one() -> None
     assert not parse_experiment(TREE).has_pyramid
     clients = [{"tasks": ["saliency"], "data": "scenes"}, {"tasks": ["keypoint_detection"], "data": "scenes"}]
     assert parse_experiment({**TREE, "clients": clients, "model": {"output_stride": 32}}).has_pyramid
+
+
+SALIENCY, STUFF = ({"tasks": [task], "data": "scenes"} for task in ("saliency", "stuff_segmentation"))
+BOTH = {"tasks": ["saliency", "stuff_segmentation"], "data": "scenes"}
+
+
+@pytest.mark.parametrize(
+    ("clients", "weights", "normalisation", "fpn"),
+    [
+        ([SALIENCY], "torchvision", "average", "decoder"),
+        ([STUFF], "torchvision", "frozen", "encoder"),
+        ([STUFF], None, "group", "encoder"),
+        ([STUFF, BOTH], None, "group", "encoder"),
+        ([STUFF, SALIENCY], None, "group", "decoder"),
+    ],
+)
+def test_what_auto_becomes(clients: list[dict[str, Any]], weights: str | None, normalisation: str, fpn: str) -> None:
+    model = parse_experiment({**TREE, "clients": clients, "model": {"output_stride": 32, "weights": weights}}).model
+    assert (model.normalisation, model.fpn) == (normalisation, fpn)
+
+
+def test_a_pyramid_that_some_clients_never_train_is_refused() -> None:
+    model = {"output_stride": 32, "fpn": "encoder"}
+    assert refused({**TREE, "clients": [STUFF, SALIENCY], "model": model}) == (
+        "model.fpn: encoder found, but the clients of clients.1 (saliency) would share a feature pyramid that they "
+        "never train; allowed here: decoder, auto"
+    )
