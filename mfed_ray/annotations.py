@@ -74,3 +74,14 @@ def mask_box(mask: NDArray[Any]) -> NDArray[np.float32]:
     if not rows.size:
         return np.zeros(4, np.float32)
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
+
+
+def corner_and_size(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Boxes x1 y1 x2 y2, [N, 4], as a COCO file has them: x, y, width, height."""
+    exact = boxes.astype(np.float64)
+    return np.hstack([exact[:, :2], exact[:, 2:] - exact[:, :2]])
+
+
+def pixel_indices(keypoints: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Keypoints, [N, 17, 3], as a COCO file has them: the pixel of index i has its centre at i + 0.5."""
+    return keypoints.astype(np.float64) - (0.5, 0.5, 0)

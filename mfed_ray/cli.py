@@ -87,7 +87,11 @@ def predict(
     from mfed_ray.progress import counting
 
     target = out or run / "predictions" / client
-    for folder in predict_images(run, client, images, target, counting("predicting images")):
+    try:
+        folders = predict_images(run, client, images, target, counting("predicting images"))
+    except KeyboardInterrupt:
+        raise RunInterruptedError("interrupted; nothing was written, the same command starts over") from None
+    for folder in folders:
         typer.echo(f"{folder}: predictions, and overlays in {folder / 'overlays'}")
 
 

@@ -44,16 +44,18 @@ def run(experiment: Experiment, folder: Path) -> Iterator[Event]:
 
     Raises InputError before anything is written if the input or the folder is wrong.
     """
-    located = experiment.located(Path.cwd())
+    directory = Path.cwd()
+    located = experiment.located(directory)
     if experiment.runtime.backend == "serial":
         _check_devices(experiment)
-        yield from _simulate(experiment, located, folder, _serial)
+        yield from _simulate(experiment, located, folder, _serial, directory)
         return
     connect(experiment.runtime.address)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     driver = ray.remote(Driver).options(num_cpus=0, scheduling_strategy=here).remote()
     try:
-        for reference in driver.run.options(num_returns="streaming").remote(experiment, located, folder.resolve()):
+        driving = driver.run.options(num_returns="streaming")
+        for reference in driving.remote(experiment, located, folder.resolve(), directory):
             yield ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise (error.cause if isinstance(error.cause, MfedError) else error) from None
@@ -85,9 +87,9 @@ def _probe(address: str | None) -> None:
 class Driver:
     """The driver actor: owns the server's state, averages and fuses, and writes the run's folder."""
 
-    def run(self, experiment: Experiment, located: Experiment, folder: Path) -> Iterator[Event]:
-        """``driver.run`` on the cluster that this actor lives in."""
-        yield from _simulate(experiment, located, folder, _on_ray)
+    def run(self, experiment: Experiment, located: Experiment, folder: Path, directory: Path) -> Iterator[Event]:
+        """``driver.run``, called in ``directory``, on the cluster that this actor lives in."""
+        yield from _simulate(experiment, located, folder, _on_ray, directory)
 
 
 def _check_devices(experiment: Experiment) -> None:
@@ -120,7 +122,9 @@ def _on_ray(experiment: Experiment, clients: list[ClientSpec]) -> Backend:
     )
 
 
-def _simulate(experiment: Experiment, located: Experiment, path: Path, make_backend: MakeBackend) -> Iterator[Event]:
+def _simulate(
+    experiment: Experiment, located: Experiment, path: Path, make_backend: MakeBackend, directory: Path
+) -> Iterator[Event]:
     folder, config = RunFolder(path), experiment.resolved()
     folder.check(config, FREE_KEYS)
     if checkpoint.latest_round(folder.checkpoints) == experiment.rounds:
@@ -131,13 +135,18 @@ def _simulate(experiment: Experiment, located: Experiment, path: Path, make_back
     backend = make_backend(located, clients)
     try:
         with folder.locked():
-            yield from _recorded(simulation, backend, folder, config, identity(experiment))
+            yield from _recorded(simulation, backend, folder, config, identity(experiment), environment(directory))
     finally:
         backend.close()
 
 
 def _recorded(
-    simulation: Simulation, backend: Backend, folder: RunFolder, config: Mapping[str, Any], run: RunIdentity
+    simulation: Simulation,
+    backend: Backend,
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    run: RunIdentity,
+    started: Mapping[str, Any],
 ) -> Iterator[Event]:
     """Run the rounds that are left, and write each to the folder before its report goes out."""
     shards = {client.name: list(client.train_ids) for client in simulation.clients}
@@ -147,7 +156,7 @@ def _recorded(
     if not latest:
         folder.write_config(config)
         folder.write_json(PARTITION, shards)
-    folder.append_json(ENVIRONMENT, environment())
+    folder.append_json(ENVIRONMENT, started)
     recorder = Recorder(folder, run, simulation.clients)
     if latest:
         recorder.resume(latest.round)
@@ -179,12 +188,13 @@ def _digest(tree: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware of this process."""
+def environment(directory: Path) -> dict[str, Any]:
+    """Versions and hardware of this process, and the ``directory`` that the run's relative paths start from."""
     packages = ("mfed-ray", "ray", "torch", "torchvision", "numpy", "pandas")
     return {
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "commit": _commit(),
+        "directory": str(directory),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "cpus": psutil.cpu_count(),

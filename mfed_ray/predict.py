@@ -1,19 +1,23 @@
 """A finished or running federation put to use: what a client's model says of images, as files."""
 
-from collections.abc import Callable
-from itertools import pairwise
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from mfed_ray import checkpoint
 from mfed_ray.data.files import read_image
+from mfed_ray.data.transforms import InputSize
 from mfed_ray.errors import ConfigError, DataError, RunFolderError
 from mfed_ray.experiment import parse_experiment
 from mfed_ray.experiment.build import TrainerFactory, clients_by_name
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.messages import ClientSpec, State
-from mfed_ray.results.run_folder import PARTITION, RunFolder
+from mfed_ray.predictions.coco_results import image_id
+from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
 from mfed_ray.tasks import get_task
 from mfed_ray.training import LoadedModel
 
@@ -26,38 +30,90 @@ def predict(
     """Write the client's predictions of every image in a folder into ``out``/TASK; the folders, one per task.
 
     The model is the client's as its next round would start. What the files are is said by ``mfed_ray.predictions``.
-    Raises ConfigError for an unknown client, RunFolderError where there is no run or no finished round, DataError for
-    the images.
+    ``out`` appears when all of it is written. Raises ConfigError for an unknown client, RunFolderError where there is
+    no run or no finished round, DataError for the images and for an ``out`` that is taken or cannot be written.
     """
     folder = RunFolder(run)
-    experiment = parse_experiment(folder.read_config()).located(Path.cwd())
+    experiment = _experiment(folder)
     found = _images(images)
+    with _writing(out):
+        _check_free(out)
+    model = _model(folder, experiment, client)
+    with _writing(out), _whole(out.resolve()) as partial:
+        _write(model, experiment.images.build(), found, partial, on_progress)
+    return [out / task for task in model.module.tasks]
+
+
+def _experiment(folder: RunFolder) -> Experiment:
+    """The run's experiment, with paths as where it was last started; its device may not be on this machine."""
+    experiment = parse_experiment(folder.read_config())
+    starts = folder.read_json(ENVIRONMENT) or [{}]
+    runtime = experiment.runtime.model_copy(update={"device": "auto"})
+    return experiment.located(Path(starts[-1].get("directory", Path.cwd()))).model_copy(update={"runtime": runtime})
+
+
+def _check_free(out: Path) -> None:
+    if os.path.ismount(out.resolve()):
+        raise DataError(f"{out}: is a mount point, which no new folder can replace; choose one in it with --out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is there already and not empty, nothing was overwritten; choose another with --out")
-    model = _model(folder, experiment, client)
-    writers = {task: get_task(task).make_writer(out / task) for task in model.module.tasks}
-    input_size = experiment.images.build()
-    for done, path in enumerate(found, start=1):
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error}); choose another with --out") from error
+
+
+@contextmanager
+def _whole(out: Path) -> Iterator[Path]:
+    """A folder beside ``out`` to fill, which takes its place at the end; what fails, or is interrupted, is removed."""
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        if partial.exists():
+            shutil.rmtree(partial)  # of a predict that was killed
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write(
+    model: LoadedModel,
+    input_size: InputSize,
+    images: Sequence[Path],
+    folder: Path,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    writers = {task: get_task(task).make_writer(folder / task) for task in model.module.tasks}
+    for done, path in enumerate(images, start=1):
         image = read_image(path)
         for task, prediction in model.predict(image, input_size).items():
             writers[task].add(path.stem, image, prediction)
         if on_progress is not None:
-            on_progress(done, len(found))
+            on_progress(done, len(images))
     for writer in writers.values():
         writer.close()
-    return [out / task for task in writers]
 
 
 def _images(folder: Path) -> list[Path]:
-    """Image files of a folder by name. Raises DataError for none, and for two that would share their outputs."""
+    """Image files of a folder by name. Raises DataError for none, and for two that predictions would not tell apart."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not found:
         raise DataError(f"{folder}: has no image, looked for *{', *'.join(SUFFIXES)}")
-    for one, other in pairwise(found):
-        if one.stem == other.stem:
-            raise DataError(f"{folder}: {one.name} and {other.name} would write to the same files; rename one")
+    by_id: dict[int | str, Path] = {}
+    for path in found:
+        known = image_id(path.stem)
+        first = by_id.setdefault(known, path)
+        if first is not path:
+            raise DataError(
+                f"{folder}: {first.name} and {path.name} would both be image {known} of the predictions; rename one"
+            )
     return found
 
 

@@ -38,8 +38,25 @@ def broken(coco_scenes: Path, tmp_path: Path) -> Path:
     pixels = np.array(Image.open(path))
     pixels[0, 0] = (1, 2, 3)
     Image.fromarray(pixels).save(path)
+    del panoptic["annotations"][1]
+    save(root, "panoptic", panoptic)
     (root / "train2017" / panoptic["images"][-1]["file_name"]).unlink()
+    cut = root / "train2017" / panoptic["images"][0]["file_name"]
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    _break_people(root)
+    stuff = load(root, "stuff")
+    stuff["annotations"][1]["id"] = stuff["annotations"][0]["id"]
+    stuff["categories"][0]["name"] = "blanket"
+    save(root, "stuff", stuff)
     return root
+
+
+def _break_people(root: Path) -> None:
+    people = load(root, "person_keypoints")
+    person = next(one for one in people["annotations"] if not one["iscrowd"])
+    person["keypoints"] = [48.5, 3, 3, *[0] * 48]
+    person["num_keypoints"] = 17
+    save(root, "person_keypoints", people)
 
 
 def load(root: Path, kind: str) -> Json:
@@ -67,6 +84,13 @@ KINDS = {
     "duplicate image id": "listed more than once",
     "panoptic ids disagree": "panoptic_train2017",
     "missing image file": ".jpg",
+    "unreadable file": "cannot be decoded as an image (image file is truncated",
+    "unannotated image": "listed, but not annotated",
+    "duplicate annotation id": "the file has an annotation of this id before",
+    "wrong category name": "category 92: name 'blanket' found, must be 'banner'",
+    "wrong visibility": "visibility 3 of nose found",
+    "keypoint outside image": "nose [48.5, 3] outside its image of 48 x 48 pixels",
+    "num_keypoints disagrees": "num_keypoints 17 found, but 1 keypoints have",
 }
 
 
@@ -109,6 +133,8 @@ def test_a_broken_label_of_pascal_context_is_named(scenes: Path, tmp_path: Path)
 
 
 def test_a_folder_of_neither_layout(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"x/annotations: cannot be looked at \(File name too long\)"):
+        check(tmp_path / ("x" * 300))
     with pytest.raises(DataError, match="has no label folder of any task, looked for: semseg/VOC12"):
         check(tmp_path)
 

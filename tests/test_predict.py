@@ -1,21 +1,30 @@
 """``mfed predict``: files of a run's client, and one sentence for what is wrong."""
 
 import json
+import os
+import resource
 import shutil
+import signal
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 from mfed_ray.annotations import Detections
 from mfed_ray.cli import main
 from mfed_ray.data.files import read_image
 from mfed_ray.driver import run
-from mfed_ray.errors import ConfigError, DataError, MfedError, RunFolderError
+from mfed_ray.errors import ConfigError, DataError, MfedError, RunFolderError, WeightsError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients
+from mfed_ray.models.encoders import make_encoder
 from mfed_ray.predict import predict
 
 MakeExperiment = Callable[..., Experiment]
@@ -60,7 +69,7 @@ def test_every_task_writes_its_files(finished: Path, images: Path, capsys: pytes
         if task in ("instance_segmentation", "keypoint_detection"):
             results = json.loads((folder / "results.json").read_text())
             known = {int(name) if name.isdigit() else name for name in names}
-            assert {one["image_id"] for one in results} <= known
+            assert {one["image_id"] for one in results} == known
         else:
             maps = folder / "panoptic" if task == "panoptic_segmentation" else folder
             assert {path.stem: size_of(path) for path in maps.glob("*.png")} == sizes
@@ -83,6 +92,7 @@ def test_the_model_is_the_clients_as_its_next_round_would_start(
     path = images / "holiday.png"
     found = trainer.model.predict(read_image(path), trainer.augmentation.input_size)["instance_segmentation"]
     assert isinstance(found, Detections)
+    assert len(found.scores) > 0
     scores = [one["score"] for one in results if one["image_id"] == "holiday"]
     np.testing.assert_allclose(scores, found.scores, atol=1e-5)
 
@@ -101,8 +111,11 @@ def test_a_dense_task_too(tiny: MakeExperiment, images: Path, tmp_path: Path) ->
         ({"run": "nowhere"}, RunFolderError, "nowhere: is no run's folder, it has no config.yaml"),
         ({"images": "nowhere"}, DataError, "nowhere: no such folder of images"),
         ({"images": "empty"}, DataError, r"empty: has no image, looked for \*.jpg, \*.jpeg, \*.png"),
-        ({"images": "twins"}, DataError, r"twins: a.jpg and a.png would write to the same files; rename one"),
+        ({"images": "twins"}, DataError, "twins: a.jpg and a.png would both be image a of the predictions; rename one"),
+        ({"images": "numbers"}, DataError, "numbers: 007.png and 7.png would both be image 7 of the predictions"),
         ({"out": "twins"}, DataError, "twins: is there already and not empty, nothing was overwritten"),
+        ({"out": "/proc/zz"}, DataError, r"/proc/zz: cannot be written \(.*\); choose another with --out"),
+        ({"out": "/proc"}, DataError, "/proc: is a mount point, which no new folder can replace; choose one in it"),
         ({"run": "begun"}, RunFolderError, "begun: has no finished round yet, its clients have no model"),
     ],
 )
@@ -110,9 +123,10 @@ def test_what_is_wrong_is_one_sentence(
     change: dict[str, str], kind: type[MfedError], message: str, finished: Path, images: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "twins").mkdir()
-    for name in ("a.jpg", "a.png"):
-        Image.new("RGB", (8, 8)).save(tmp_path / "twins" / name)
+    for folder, names in {"twins": ("a.jpg", "a.k.png", "a.png"), "numbers": ("007.png", "1.png", "7.png")}.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.new("RGB", (8, 8)).save(tmp_path / folder / name)
     shutil.copytree(finished, tmp_path / "begun", ignore=shutil.ignore_patterns("checkpoints", "predictions"))
     places = {"run": finished, "images": images, "out": tmp_path / "out"}
     places |= {key: tmp_path / value for key, value in change.items() if key != "client"}
@@ -121,8 +135,120 @@ def test_what_is_wrong_is_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_image_that_cannot_be_read_is_named(finished: Path, tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "broken.jpg").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"broken\.jpg: cannot be decoded as an image"):
+def test_an_image_that_cannot_be_read_is_named_and_blocks_nothing(finished: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(images, tmp_path / "images")
+    (tmp_path / "images" / "zebra.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"zebra\.jpg: cannot be decoded as an image"):
         predict(finished, "stuff_segmentation-0", tmp_path / "images", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+    (tmp_path / "images" / "zebra.jpg").unlink()
+    (folder,) = predict(finished, "stuff_segmentation-0", tmp_path / "images", tmp_path / "out")
+    assert len(list(folder.glob("*.png"))) == 3
+
+
+def test_an_interrupted_predict_leaves_nothing(finished: Path, images: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, list[str]]] = []
+
+    def interrupt(done: int, total: int) -> None:
+        seen.append((done, total, [path.name for path in tmp_path.iterdir()]))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict(finished, "stuff_segmentation-0", images, tmp_path / "out", interrupt)
+    assert seen == [(1, 3, [".out.partial"])]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_predict_left_is_removed(finished: Path, images: Path, tmp_path: Path) -> None:
+    stale = tmp_path / ".out.partial" / "stuff_segmentation" / "old.png"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    (tmp_path / "out").mkdir()
+    (folder,) = predict(finished, "stuff_segmentation-0", images, tmp_path / "out")
+    assert len(list(folder.glob("*.png"))) == 3
+    assert not (folder / "old.png").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(finished: Path, images: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: writing fails midway just the same."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(DataError, match=r"out: cannot be written \(.*File too large.*\); choose another"):
+            predict(finished, "stuff_segmentation-0", images, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_is_one_sentence(
+    finished: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last image is a pipe that nobody writes to: the command waits there until it is interrupted."""
+    shutil.copytree(images, tmp_path / "images")
+    os.mkfifo(tmp_path / "images" / "pipe.jpg")
+    written = tmp_path / ".out.partial" / "stuff_segmentation" / "overlays" / "holiday.png"
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        while not (written.exists() or ended.is_set()):
+            time.sleep(0.02)
+        if not ended.wait(0.2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    arguments = ["--client", "stuff_segmentation-0", "--images", str(tmp_path / "images"), "--out"]
+    try:
+        with pytest.raises(SystemExit) as stop:
+            main(["predict", str(finished), *arguments, str(tmp_path / "out")])
+    finally:
+        ended.set()
+        thread.join()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "mfed: interrupted; nothing was written, the same command starts over\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize("backend", ["serial", "ray"])
+@pytest.mark.usefixtures("ray_cluster")
+def test_relative_paths_start_where_the_run_was_last_started(
+    tiny: MakeExperiment, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    save_file(make_encoder("resnet10", 32, None, "group").state_dict(), home / "encoder.safetensors")
+    clients = [{"tasks": ["saliency"], "data": "scenes"}]
+    model, runtime = {"weights": "encoder.safetensors"}, {"backend": backend}
+    experiment = tiny(rounds=1, algorithm={"name": "local"}, clients=clients, model=model, runtime=runtime)
+    monkeypatch.chdir(home)
+    for _ in run(experiment, Path("run")):
+        pass
+    (start,) = json.loads((home / "run" / "environment.json").read_text())
+    assert start["directory"] == str(home)
+
+    def predicted(out: str, starts: list[dict[str, Any]]) -> tuple[int, int]:
+        (home / "run" / "environment.json").write_text(json.dumps(starts))
+        (folder,) = predict(home / "run", "saliency-0", images, tmp_path / out)
+        return size_of(folder / "holiday.png")
+
+    monkeypatch.chdir(elsewhere)
+    assert predicted("last", [{"directory": "/nowhere"}, start]) == (70, 45)
+    del start["directory"]  # as before it was noted: from here
+    with pytest.raises(WeightsError, match=r"elsewhere/encoder\.safetensors"):
+        predicted("absent", [start])
+    monkeypatch.chdir(home)
+    assert predicted("absent", [start]) == (70, 45)
+
+
+def test_a_run_on_a_gpu_predicts_where_there_is_none(finished: Path, images: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("predictions"))
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    config["runtime"]["device"] = "cuda"
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder,) = predict(tmp_path / "run", "stuff_segmentation-0", images, tmp_path / "out")
+    (expected,) = predict(finished, "stuff_segmentation-0", images, tmp_path / "expected")
+    for path in expected.glob("*.png"):
+        assert (folder / path.name).read_bytes() == path.read_bytes()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mfed_ray.data import coco
 from mfed_ray.data.coco import OnProgress, Problem
+from mfed_ray.data.coco.layout import is_folder
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.errors import DataError
 
@@ -11,9 +12,9 @@ from mfed_ray.errors import DataError
 def check(root: str | Path, on_progress: OnProgress | None = None) -> list[Problem]:
     """Read everything in a folder in the layout of COCO (it has ``annotations``) or of PASCAL_MT.
 
-    Raises DataError if it is neither.
+    Raises DataError if it is neither, or cannot be looked at.
     """
-    if (Path(root) / "annotations").is_dir():
+    if is_folder(Path(root) / "annotations"):
         return coco.check(root, on_progress)
     dataset = PascalContext(root)
     problems: list[Problem] = []

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
-from mfed_ray.annotations import Detections, Objects
+from mfed_ray.annotations import Detections, Objects, corner_and_size, pixel_indices
 from mfed_ray.coco_categories import KEYPOINTS
 from mfed_ray.errors import DataError
 from mfed_ray.metrics.validation import check_finite
@@ -31,6 +31,7 @@ def check_objects(prediction: Detections, target: Objects, labels: int) -> None:
 
 def annotated_objects(target: Objects, compared: str) -> list[Annotation]:
     """Objects as COCOeval holds them; ids count from 1, 0 would mean unmatched."""
+    boxes = corner_and_size(target.boxes).tolist()
     annotations: list[Annotation] = [
         {
             "id": index + 1,
@@ -41,14 +42,14 @@ def annotated_objects(target: Objects, compared: str) -> list[Annotation]:
             "ignore": crowd,
         }
         for index, (label, box, area, crowd) in enumerate(
-            zip(target.labels, _corner_and_size(target.boxes), target.areas, target.crowd.tolist(), strict=True)
+            zip(target.labels, boxes, target.areas, target.crowd.tolist(), strict=True)
         )
     ]
     if compared == "segm":
         for annotation, mask in zip(annotations, _encode(target), strict=True):
             annotation["segmentation"] = mask
     elif compared == "keypoints":
-        for annotation, points in zip(annotations, _pixel_indices(target), strict=True):
+        for annotation, points in zip(annotations, _keypoints(target), strict=True):
             annotation["keypoints"] = points.reshape(-1)
             annotation["ignore"] |= not points[:, 2].any()
     return annotations
@@ -56,32 +57,22 @@ def annotated_objects(target: Objects, compared: str) -> list[Annotation]:
 
 def detected_objects(prediction: Detections, compared: str) -> list[Annotation]:
     """Detections as COCOeval holds them, with the areas that ``COCO.loadRes`` gives them."""
+    boxes = corner_and_size(prediction.boxes).tolist()
     annotations: list[Annotation] = [
         {"id": index + 1, "category_id": int(label), "score": float(score), "bbox": box, "area": box[2] * box[3]}
-        for index, (label, score, box) in enumerate(
-            zip(prediction.labels, prediction.scores, _corner_and_size(prediction.boxes), strict=True)
-        )
+        for index, (label, score, box) in enumerate(zip(prediction.labels, prediction.scores, boxes, strict=True))
     ]
     if compared == "segm":
         for annotation, mask in zip(annotations, _encode(prediction), strict=True):
             annotation |= {"segmentation": mask, "area": int(rle.area(mask))}
     elif compared == "keypoints":
-        for annotation, points in zip(annotations, _pixel_indices(prediction), strict=True):
+        for annotation, points in zip(annotations, _keypoints(prediction), strict=True):
             annotation |= {"keypoints": points.reshape(-1), "area": float(np.ptp(points[:, :2], axis=0).prod())}
     return annotations
 
 
-def _corner_and_size(boxes: NDArray[np.float32]) -> list[list[float]]:
-    """x1 y1 x2 y2 as a COCO file's x, y, width, height."""
-    exact = boxes.astype(np.float64)
-    converted: list[list[float]] = np.hstack([exact[:, :2], exact[:, 2:] - exact[:, :2]]).tolist()
-    return converted
-
-
-def _pixel_indices(objects: Objects | Detections) -> NDArray[np.float64]:
-    """Keypoints as a COCO file has them, float64 [N, 17, 3]: the pixel of index i has its centre at i + 0.5."""
-    keypoints = _given("keypoints", objects.keypoints, (len(objects.boxes), len(KEYPOINTS), 3))
-    return keypoints.astype(np.float64) - (0.5, 0.5, 0)
+def _keypoints(objects: Objects | Detections) -> NDArray[np.float64]:
+    return pixel_indices(_given("keypoints", objects.keypoints, (len(objects.boxes), len(KEYPOINTS), 3)))
 
 
 def _encode(objects: Objects | Detections) -> list[Annotation]:

@@ -34,8 +34,8 @@ class PanopticQuality:
 
     Segments of one class match where their IoU exceeds 0.5; the union leaves out the prediction's pixels on void. A
     crowd region matches nothing and is not missed (FN); a prediction that matches nothing is not a false positive (FP)
-    if more than half of it lies on void and crowd regions of its class (of which the API looks at one per image and
-    class; COCO's files hold no more). ``compute`` gives, as fractions:
+    if more than half of it lies on void and the crowd region of its class: as in the API the one listed last, should
+    an image have several (COCO's files hold no more than one). ``compute`` gives, as fractions:
 
     - ``pq/<label>``: the sum of matches' IoU / (TP + FP / 2 + FN / 2), NaN for a class that occurs nowhere
     - ``pq``, ``sq`` (mean IoU of matches, 0 without any), ``rq`` (TP / (TP + FP / 2 + FN / 2)): means over the classes
@@ -123,11 +123,17 @@ def _matched_iou(image: _Image) -> NDArray[np.float64]:
 
 
 def _wrong_alone(image: _Image) -> NDArray[np.bool_]:
-    """Which predictions are wrong unless they match: not more than half on void and crowds of their class, bool [P]."""
-    crowd = (image.truth[:, None] == image.found[None]) & image.crowd[:, None]
+    """Which predictions are wrong unless they match: not more than half on void and their class's crowd, bool [P]."""
+    crowd = (image.truth[:, None] == image.found[None]) & _last_crowds(image)[:, None]
     excused = image.shared[0, 1:] + (image.shared[1:, 1:] * crowd).sum(axis=0)
     area = image.shared[:, 1:].sum(axis=0)
     return np.asarray((excused * 2 <= area) & (area > 0))
+
+
+def _last_crowds(image: _Image) -> NDArray[np.bool_]:
+    """Which crowds have none of their class listed after them, bool [T]."""
+    superseded = np.triu((image.truth[:, None] == image.truth[None]) & image.crowd[None], 1).any(axis=1)
+    return np.asarray(image.crowd & ~superseded)
 
 
 def _per_class(labels: Counts, weights: NDArray[np.float64] | None = None) -> Counts:

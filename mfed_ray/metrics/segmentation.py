@@ -1,5 +1,7 @@
 """Intersection over union and accuracy of label maps: semantic segmentation, human parts, stuff segmentation."""
 
+from typing import Literal
+
 import numpy as np
 
 from mfed_ray.errors import DataError
@@ -11,14 +13,17 @@ from mfed_ray.metrics.validation import check_shape
 class MeanIoU:
     """Confusion matrix over all pixels of all images; target pixels of ``VOID`` do not count.
 
-    ``compute`` gives, as fractions: ``miou``, the mean of IoU = TP / (TP + FP + FN) over the classes that occur in a
-    target or a prediction, background included (PASCAL VOC; ASTMT, which counts a class that occurs nowhere as 0,
-    agrees wherever every class occurs); ``iou/<class index>``, NaN for a class that occurs nowhere; ``pixel_accuracy``;
-    and as COCO-Stuff's evaluation (Caesar, Uijlings, Ferrari, CVPR 2018) defines them, ``fwiou``, the sum of IoU times
-    the class's share of the target, and ``mean_accuracy``, the mean of TP / (TP + FN) over the target's classes.
+    ``compute`` gives, as fractions: ``miou``, the mean of IoU = TP / (TP + FP + FN) over classes, background included;
+    ``iou/<class index>``, NaN for a class that the mean leaves out; ``pixel_accuracy``; and as COCO-Stuff's evaluation
+    (Caesar, Uijlings, Ferrari, CVPR 2018) defines them, ``fwiou``, the sum of IoU times the class's share of the
+    target, and ``mean_accuracy``, the mean of TP / (TP + FN) over the target's classes.
+
+    The mean is ``over`` "any" class that occurs in a target or a prediction (PASCAL VOC; ASTMT, which counts a class
+    that occurs nowhere as 0, agrees wherever every class occurs), or over those of the "target" only (COCO-Stuff).
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, *, over: Literal["any", "target"] = "any") -> None:
+        self._over = over
         self._confusion = np.zeros((classes, classes), dtype=np.int64)
 
     def update(self, prediction: Array, target: Array) -> None:
@@ -45,6 +50,8 @@ class MeanIoU:
         hits = np.diag(self._confusion)
         actual = self._confusion.sum(axis=1)
         iou = _share(hits, actual + self._confusion.sum(axis=0) - hits)
+        if self._over == "target":
+            iou[actual == 0] = np.nan
         values = dict.fromkeys(("miou", "fwiou", "pixel_accuracy", "mean_accuracy"), float("nan"))
         total = actual.sum()
         if total:

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from mfed_ray.annotations import Prediction
 from mfed_ray.models.contract import BatchTarget, Decoder, DecoderSettings, Features
 from mfed_ray.models.decoders import CLASSIFIER_STD
-from mfed_ray.models.heads import class_ids
 from mfed_ray.models.losses import cross_entropy
 from mfed_ray.models.normalisation import group_norm
 from mfed_ray.models.pyramid import LEVELS, STRIDES, pyramid_for
 from mfed_ray.models.trunks import conv_block
+
+_BYTES = 2**26
+"""Of enlarged logits held at once, or one class's where that is more: 92 classes of 12 megapixels would take 4.5 GB."""
 
 
 class SemanticBranch(nn.Module):
@@ -80,10 +82,22 @@ def semantic_loss(logits: Tensor, labels: Tensor, size: tuple[int, int]) -> Tens
 def semantic_maps(logits: Tensor, size: tuple[int, int], original: tuple[int, int]) -> list[NDArray[np.uint8]]:
     """The class of every pixel at the ``original`` (H, W), uint8, of images seen at ``size``: one at a time.
 
-    Logits [B, classes, h, w] are on p2's grid and interpolated once.
+    Logits [B, classes, h, w] are on p2's grid and interpolated once. Of equal logits the first class wins.
     """
     down, across = (STRIDES[0] * new / old for new, old in zip(original, size, strict=True))
-    return [class_ids(enlarge(one[None], (down, across), original))[0].cpu().numpy() for one in logits]
+    return [_greatest(one.detach(), (down, across), original).cpu().numpy() for one in logits]
+
+
+def _greatest(logits: Tensor, factors: tuple[float, float], size: tuple[int, int]) -> Tensor:
+    """The greatest of the enlarged ``logits`` [classes, h, w]: its class, uint8 [H, W], a few classes at a time."""
+    at_once = max(1, _BYTES // (size[0] * size[1] * logits.element_size()))
+    best = logits.new_full(size, float("-inf"))
+    classes = torch.zeros(size, dtype=torch.uint8, device=logits.device)
+    for first in range(0, len(logits), at_once):
+        for index, values in enumerate(enlarge(logits[None, first : first + at_once], factors, size)[0], start=first):
+            classes.masked_fill_(values > best, index)
+            torch.maximum(best, values, out=best)
+    return classes
 
 
 def enlarge(x: Tensor, factors: tuple[float, float], size: torch.Size | tuple[int, int]) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
-from mfed_ray.annotations import Detections
+from mfed_ray.annotations import Detections, corner_and_size, pixel_indices
 from mfed_ray.coco_categories import THINGS
 from mfed_ray.errors import DataError
 from mfed_ray.predictions.drawing import Picture, overlay_folder
@@ -51,8 +51,7 @@ def image_id(name: str) -> int | str:
 
 
 def _entries(image: int | str, prediction: Detections) -> list[dict[str, Any]]:
-    boxes = prediction.boxes.astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
+    boxes = corner_and_size(prediction.boxes)
     return [
         {"image_id": image, "category_id": THINGS[label - 1].id, "bbox": box, "score": score}
         for label, box, score in zip(prediction.labels, boxes.tolist(), prediction.scores.tolist(), strict=True)
@@ -62,8 +61,8 @@ def _entries(image: int | str, prediction: Detections) -> list[dict[str, Any]]:
 def _shapes(prediction: Detections, kind: Kind) -> list[dict[str, Any]]:
     """Masks as run lengths in text, or keypoints as x, y, visibility, with the pixels' indices for x and y."""
     if kind == "keypoint":
-        indices = _given(prediction.keypoints, "keypoints").astype(np.float64) - (0.5, 0.5, 0)
-        return [{"keypoints": points.reshape(-1).tolist()} for points in indices]
+        keypoints = pixel_indices(_given(prediction.keypoints, "keypoints"))
+        return [{"keypoints": points.reshape(-1).tolist()} for points in keypoints]
     encoded = rle.encode(np.asfortranarray(_given(prediction.masks, "masks").transpose(1, 2, 0)))
     return [{"segmentation": {"size": one["size"], "counts": one["counts"].decode()}} for one in encoded]
 

@@ -23,7 +23,7 @@ STUFF_SEGMENTATION = Task(
     headline=Headline("miou", higher_is_better=True),
     loss_weight=1.0,
     make_decoder=partial(SemanticFPN, classes=len(STUFF)),
-    make_metric=partial(MeanIoU, len(STUFF)),
+    make_metric=partial(MeanIoU, len(STUFF), over="target"),
     make_writer=StuffMaps,
     train_target=train_target,
     pyramid=True,

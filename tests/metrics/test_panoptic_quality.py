@@ -86,6 +86,17 @@ def test_a_crowd_excuses_predictions_of_its_own_class_only(label: int, false_pos
     assert values["pq"] == values[f"pq/{label}"]
 
 
+@pytest.mark.parametrize(("listed", "false_positives"), [((2, 3), 0), ((3, 2), 1)])
+def test_of_several_crowds_of_a_class_the_one_listed_last_excuses(
+    listed: tuple[int, int], false_positives: int
+) -> None:
+    # 7 lies on crowd 3. A crowd of another class that is listed after both changes nothing.
+    labels = {1: THING} | dict.fromkeys(listed, THING) | {4: OTHER_THING}
+    target = segments([[1, 1, 2, 2, 2, 3, 3, 3, 4]], labels, crowd=(2, 3, 4))
+    prediction = segments([[1, 1, 0, 0, 0, 7, 7, 7, 0]], {1: THING, 7: THING})
+    assert score(prediction, target)["pq"] == pytest.approx(1 / (1 + false_positives / 2))
+
+
 def test_void_and_crowd_add_up() -> None:
     # 6 lies on one pixel of void, one of its class's crowd, one of stuff: 2/3 are excused, neither half alone is.
     target = segments([[1, 0, 2, 3, 3, 3]], {1: THING, 2: THING, 3: STUFF}, crowd=(2,))
@@ -122,8 +133,9 @@ def by_definition(pairs: list[tuple[Segments, Segments]]) -> dict[str, float]:
                     matched |= {("p", p), ("t", t)}
         for t in true_label:
             tally[true_label[t]]["fn"] += ("t", t) not in matched and not crowd[t]
+        last_crowd = {true_label[t]: truth[t] for t in true_label if crowd[t]}
         for p in found_label:
-            excused = truth[0].union(*(truth[t] for t in true_label if crowd[t] and true_label[t] == found_label[p]))
+            excused = truth[0] | last_crowd.get(found_label[p], set())
             tally[found_label[p]]["fp"] += ("p", p) not in matched and not len(found[p] & excused) > len(found[p]) / 2
     values = {}
     for suffix, group in {"": range(133), "_things": range(80), "_stuff": range(80, 133)}.items():

@@ -34,6 +34,19 @@ def test_a_class_only_predicted_counts_as_zero() -> None:
     assert values["mean_accuracy"] == pytest.approx(1 / 2)
 
 
+def test_coco_stuff_leaves_out_a_class_only_predicted() -> None:
+    either, target = MeanIoU(classes=4), MeanIoU(classes=4, over="target")
+    for metric in (either, target):
+        metric.update(np.array([[0, 0, 2, 1]]), np.array([[0, 0, 0, 1]], dtype=np.uint8))
+    # Class 0: 2 of 3. Class 1: 1 of 1. Class 2: 0 of 1, in the prediction alone. Class 3 nowhere.
+    assert either.compute()["miou"] == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert target.compute()["miou"] == pytest.approx((2 / 3 + 1) / 2)
+    assert either.compute()["iou/2"] == 0
+    assert math.isnan(target.compute()["iou/2"])
+    for name in ("fwiou", "pixel_accuracy", "mean_accuracy", "iou/0", "iou/1"):
+        assert target.compute()[name] == either.compute()[name]
+
+
 def test_classes_weigh_by_their_share_of_the_target_in_fwiou() -> None:
     metric = MeanIoU(classes=2)
     metric.update(np.array([[0, 0, 0, 0]]), np.array([[0, 0, 0, 1]], dtype=np.uint8))

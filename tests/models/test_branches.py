@@ -43,6 +43,12 @@ def test_half_a_pixel_moves_a_mask() -> None:
     assert rows.tolist() == [[0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0]]
 
 
+def test_boxes_are_not_rounded() -> None:
+    """The left half of x = 1.4..4.4 ends at 2.9, beyond the centre 2.5; that of 1..4 would end on it."""
+    halves = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    assert paste_masks(halves, torch.tensor([[1.4, 0.0, 4.4, 4.0]]), (4, 6))[0, 2].tolist() == [0, 1, 1, 0, 0, 0]
+
+
 def test_masks_are_cut_at_the_images_edges() -> None:
     pasted = paste_masks(torch.ones(1, 4, 4), torch.tensor([[-2.0, 1.0, 2.0, 9.0]]), (3, 4))
     assert pasted.tolist() == [[[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]]]

@@ -11,9 +11,9 @@ from torchvision.models.detection import keypointrcnn_resnet50_fpn, maskrcnn_res
 from torchvision.models.detection.image_list import ImageList
 
 from mfed_ray.annotations import Detections
-from mfed_ray.models.contract import Decoder, DecoderSettings, Features
+from mfed_ray.models.contract import STAGES, Decoder, DecoderSettings, Features
 from mfed_ray.models.detection import KeypointRCNN, MaskRCNN, scale_boxes
-from mfed_ray.models.pyramid import LEVELS, STAGES
+from mfed_ray.models.pyramid import LEVELS
 
 CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}
 RESNET50 = {"c2": 256, "c3": 512, "c4": 1024, "c5": 2048}

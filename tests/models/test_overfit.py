@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.models.detection.roi_heads import RoIHeads
 
-from mfed_ray.annotations import Detections, Objects, Prediction, Segments
+from mfed_ray.annotations import Detections, Objects, Prediction, Segments, Target
 from mfed_ray.coco_categories import SKELETON, STUFF, THINGS
 from mfed_ray.data.object_geometry import resize_objects
 from mfed_ray.data.resampling import nearest
@@ -29,6 +28,7 @@ from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.panoptic import PanopticFPN
 from mfed_ray.models.pyramid import PyramidEncoder
 from mfed_ray.models.semantic_fpn import SemanticFPN
+from mfed_ray.tasks import get_task
 
 Size = tuple[int, int]
 Image = NDArray[np.float32]
@@ -36,10 +36,13 @@ Map = NDArray[np.uint8]
 MakeDecoder = Callable[[Mapping[str, int]], Decoder]
 
 IMAGES = range(4)
-SAMPLES = 48
-"""Boxes learnt from in an image; the standard 512 are for images of a hundred times the pixels."""
 SETTINGS = DecoderSettings(
-    width=48, normalisation="group", pyramid_width=16, anchor_size=10, panoptic=PanopticMerge(stuff_area=64)
+    width=48,
+    normalisation="group",
+    pyramid_width=16,
+    anchor_size=10,
+    box_samples=48,  # the standard 512 are for images of a hundred times the pixels
+    panoptic=PanopticMerge(stuff_area=64),
 )
 LANDSCAPE = {40: (0.4, 0.6, 0.9), 34: (0.1, 0.2, 0.6), 46: (0.2, 0.6, 0.2)}
 """Colours of sky, water and grass, each by 1 + its index among the merged stuff classes."""
@@ -131,10 +134,13 @@ def network_input(images: Sequence[Image], size: Size) -> Tensor:
     return F.interpolate(batch, size=size, mode="bilinear", antialias=True) * 4 - 2
 
 
-def train_target(objects: Objects, size: Size) -> dict[str, Tensor]:
-    resized = resize_objects(objects, size)
-    arrays = {"boxes": resized.boxes, "labels": resized.labels, "masks": resized.masks, "keypoints": resized.keypoints}
-    return {key: torch.from_numpy(np.array(each)) for key, each in arrays.items() if each is not None}
+def train_target(task: str, target: Objects | Segments, size: Size) -> dict[str, Tensor]:
+    """What the task's decoder learns from, of the target at another ``size``."""
+    if isinstance(target, Segments):
+        resized: Target = replace(target, map=nearest(target.map, size))
+    else:
+        resized = resize_objects(target, size)
+    return {name: torch.from_numpy(array) for name, array in get_task(task).train_target(resized).items()}
 
 
 def learn(
@@ -142,9 +148,6 @@ def learn(
 ) -> list[Prediction]:
     """Fit a model to four images [4, 3, H, W] in steps of two, and predict them at their ``original`` size."""
     decoder = make(encoder.channels)
-    for module in decoder.modules():
-        if isinstance(module, RoIHeads):
-            module.fg_bg_sampler.batch_size_per_image = SAMPLES
     size = (images.shape[2], images.shape[3])
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=rate, fused=True)
@@ -172,7 +175,8 @@ def test_masks_of_resized_images() -> None:
     original, size = (96, 128), (72, 96)
     images = [draw_landscape(number, original)[0] for number in IMAGES]
     truth = [draw_shapes(number, image) for number, image in enumerate(images)]
-    encoder, targets = make_encoder("resnet10", 32, None, "group"), [train_target(each, size) for each in truth]
+    encoder = make_encoder("resnet10", 32, None, "group")
+    targets = [train_target("instance_segmentation", each, size) for each in truth]
     settings = replace(SETTINGS, width=32)
     batch = network_input(images, size)
     found = learn(encoder, lambda channels: MaskRCNN(channels, settings), batch, targets, original, 75, 5e-3)
@@ -186,7 +190,8 @@ def test_keypoints_of_resized_images_of_odd_sizes() -> None:
     original, size = (97, 125), (77, 101)
     images = [draw_landscape(number, original)[0] for number in IMAGES]
     truth = [draw_people(number, image) for number, image in enumerate(images)]
-    encoder, targets = make_encoder("resnet10", 32, None, "group"), [train_target(each, size) for each in truth]
+    encoder = make_encoder("resnet10", 32, None, "group")
+    targets = [train_target("keypoint_detection", each, size) for each in truth]
     settings = replace(SETTINGS, width=16)
     batch = network_input(images, size)
     found = learn(encoder, lambda channels: KeypointRCNN(channels, settings), batch, targets, original, 75, 3e-3)
@@ -210,22 +215,22 @@ def test_panoptic_segments_of_resized_images_with_the_pyramid_in_the_encoder() -
     original, size = (96, 128), (75, 99)
     scenes = [draw_landscape(number, original) for number in IMAGES]
     objects = [draw_shapes(number, image) for number, (image, _) in enumerate(scenes)]
-    targets = []
-    for (_, semantic), each in zip(scenes, objects, strict=True):
-        semantic[cast("Map", each.masks).any(axis=0)] = 0
-        targets.append({**train_target(each, size), "semantic": torch.from_numpy(nearest(semantic, size)).long()})
+    truth = [drawn_segments(semantic, each) for (_, semantic), each in zip(scenes, objects, strict=True)]
+    targets = [train_target("panoptic_segmentation", each, size) for each in truth]
     encoder = PyramidEncoder(make_encoder("resnet10", 32, None, "group"), SETTINGS.pyramid_width, "group")
     images = network_input([image for image, _ in scenes], size)
     found = learn(encoder, lambda channels: PanopticFPN(channels, SETTINGS), images, targets, original, 75, 3e-3)
     metric = PanopticQuality()
-    for prediction, (_, semantic), each in zip(found, scenes, objects, strict=True):
-        metric.update(cast("Segments", prediction), drawn_segments(semantic, each))
+    for prediction, segments in zip(found, truth, strict=True):
+        metric.update(prediction, segments)
     assert metric.compute()["pq"] > 0.75
 
 
 def drawn_segments(semantic: Map, objects: Objects) -> Segments:
-    """The objects' segments, then those of the labels in ``semantic``, 0 where the objects are."""
-    masks, stuff = cast("Map", objects.masks), np.unique(semantic[semantic > 0])
+    """The objects' segments, then those of the labels in ``semantic`` where no object is."""
+    masks = cast("Map", objects.masks)
+    semantic = np.where(masks.any(axis=0), 0, semantic)
+    stuff = np.unique(semantic[semantic > 0])
     order = np.arange(1, 1 + len(masks), dtype=np.int32)
     ids = np.where(semantic > 0, len(masks) + 1 + np.searchsorted(stuff, semantic), np.tensordot(order, masks, 1))
     labels = np.concatenate([objects.labels - 1, stuff.astype(np.int64) - 1 + len(THINGS)])

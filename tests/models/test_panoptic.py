@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mfed_ray.annotations import Detections, Segments
-from mfed_ray.models.contract import DecoderSettings, Features, PanopticMerge
+from mfed_ray.models.contract import STAGES, DecoderSettings, Features, PanopticMerge
 from mfed_ray.models.panoptic import PanopticFPN, merge_panoptic
-from mfed_ray.models.pyramid import LEVELS, STAGES, STRIDES
+from mfed_ray.models.pyramid import LEVELS, STRIDES
 from mfed_ray.models.semantic_fpn import semantic_loss
 
 CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}

@@ -7,11 +7,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from mfed_ray.errors import ConfigError
-from mfed_ray.models.contract import DecoderSettings, Features
+from mfed_ray.models.contract import STAGES, DecoderSettings, Features
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.pyramid import (
     LEVELS,
-    STAGES,
     STRIDES,
     EncoderPyramid,
     FeaturePyramid,

@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mfed_ray.models.contract import DecoderSettings, Features
+from mfed_ray.models.contract import STAGES, DecoderSettings, Features
+from mfed_ray.models.heads import class_ids
 from mfed_ray.models.normalisation import NORMALISATIONS
-from mfed_ray.models.pyramid import LEVELS, STAGES, STRIDES
+from mfed_ray.models.pyramid import LEVELS, STRIDES
 from mfed_ray.models.semantic_fpn import SemanticBranch, SemanticFPN, enlarge, semantic_loss, semantic_maps
 
 CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}
@@ -86,6 +89,11 @@ def test_enlarging_repeats_the_last_cell() -> None:
     assert enlarge(torch.tensor([[[[0.0, 8.0]]]]), (2, 2), (2, 3)).tolist() == [[[[0, 2, 6], [0, 2, 6]]]]
 
 
+def test_rounding_keeps_the_last_pixel() -> None:
+    """11 cells times 4 x 60 / 44 is 59.99.. in floating point: 60 pixels all the same."""
+    assert semantic_maps(torch.zeros(1, 2, 11, 11), (44, 44), (60, 60))[0].shape == (60, 60)
+
+
 def test_borders_land_in_original_coordinates() -> None:
     """Class 1 wins right of x = 30 in an image 97 wide: right of 60 in the same image of twice the width."""
     margin = (4 * torch.arange(25.0) + 2 - 30).expand(1, 1, 13, 25)
@@ -93,6 +101,31 @@ def test_borders_land_in_original_coordinates() -> None:
     seen, original = semantic_maps(logits, SIZE, SIZE)[0], semantic_maps(logits, SIZE, (25, 194))[0]
     np.testing.assert_array_equal(seen, np.tile(np.arange(97) + 0.5 > 30, (50, 1)))
     np.testing.assert_array_equal(original, np.tile(np.arange(194) + 0.5 > 60, (25, 1)))
+
+
+class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the bytes of the largest tensor that any operation makes."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple) else (made,):
+            self.bytes = max(self.bytes, one.nbytes if isinstance(one, torch.Tensor) else 0)
+        return made
+
+
+@pytest.mark.parametrize(("classes", "original"), [(92, (420, 815)), (2, (2900, 2901)), (92, (30, 41))])
+def test_a_large_image_takes_no_more_memory_and_has_the_same_classes(classes: int, original: tuple[int, int]) -> None:
+    """Several classes at a time, one at a time, and all at once; also where logits are equal."""
+    logits = torch.randn(2, classes, 13, 25)
+    logits[1] = logits[1].round()
+    factors = (4 * original[0] / SIZE[0], 4 * original[1] / SIZE[1])
+    with LargestTensor() as largest:  # type: ignore[no-untyped-call]
+        maps = semantic_maps(logits, SIZE, original)
+    assert largest.bytes < 90 * 2**20
+    for one, expected in zip(maps, class_ids(enlarge(logits, factors, original)).numpy(), strict=True):
+        np.testing.assert_array_equal(one, expected)
 
 
 def test_void_is_not_learnt() -> None:

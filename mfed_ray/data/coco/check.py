@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mfed_ray.data.coco.images import wrong_image
-from mfed_ray.data.coco.layout import FILES, FOLDERS, annotation_file
+from mfed_ray.data.coco.layout import FILES, FOLDERS, annotation_file, is_missing
 from mfed_ray.data.coco.masks import decode_masks
 from mfed_ray.data.coco.panoptic import read_segments, wrong_areas
 from mfed_ray.data.coco.parsing import parse
@@ -19,9 +19,8 @@ OnProgress = Callable[[Path, int, int], None]
 def check(root: str | Path, on_progress: OnProgress | None = None) -> list[Problem]:
     """Every problem of the folder, file by file: the kinds are listed at ``Problem``.
 
-    Annotation files are parsed, every mask is decoded, every panoptic PNG compared with its annotation. Of images it
-    is checked that they are there and of the annotated size; their pixels are not decoded.
-    Raises DataError if ``root`` is no folder or has no annotation file.
+    Annotation files are parsed, every mask and every image is decoded, every panoptic PNG compared with its annotation.
+    Raises DataError if ``root`` is no folder or has no annotation file; one that cannot be read is a problem.
     """
     root = Coco(root).root
     problems: list[Problem] = []
@@ -29,7 +28,7 @@ def check(root: str | Path, on_progress: OnProgress | None = None) -> list[Probl
         seen: set[tuple[str, tuple[int, int]]] = set()
         for task in FILES:
             path = annotation_file(root, task, folder)
-            if path.is_file():
+            if not is_missing(path):
                 table, found = parse(path, task)
                 problems += found
                 for position in range(len(table.ids)):

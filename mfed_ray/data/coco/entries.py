@@ -15,22 +15,32 @@ from mfed_ray.data.coco.problems import Problem
 
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Side = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Flag = Annotated[int, Meta(ge=0, le=1)]
 Pixels = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Area = Annotated[float, Meta(ge=0, le=1e18)]
 Box = tuple[Pixels, Pixels, Pixels, Pixels]
 
-ENTRY = np.dtype([("id", "i8"), ("image", "i8"), ("category", "i8"), ("bbox", "f8", 4), ("area", "f8"), ("crowd", "?")])
-"""An object or a panoptic segment as the file has it; ``bbox``: left, top, width, height."""
+ENTRY = np.dtype(
+    [
+        ("id", "i8"), ("image", "i8"), ("category", "i8"), ("bbox", "f8", 4), ("area", "f8"), ("crowd", "?"),
+        ("num_keypoints", "i4"),
+    ]
+)  # fmt: skip
+"""An object or a panoptic segment as the file has it.
+
+``bbox``: left, top, width, height; ``num_keypoints``: -1 where the file says none.
+"""
 
 S = TypeVar("S", bound=Struct)
 
 
 class AnnotationFile(Struct, gc=False):
-    """The two lists of every kind of annotation file."""
+    """The two lists of every kind of annotation file, and the third, which some leave out."""
 
     images: list[Raw]
     annotations: list[Raw]
+    categories: list[Raw] = []
 
 
 class Image(Struct, gc=False):
@@ -40,6 +50,13 @@ class Image(Struct, gc=False):
     file_name: str
     height: Side
     width: Side
+
+
+class Category(Struct, gc=False):
+    """A category that the file lists."""
+
+    id: Id
+    name: str
 
 
 class Annotation(Struct, gc=False, kw_only=True):
@@ -58,6 +75,7 @@ class Person(Annotation, gc=False, kw_only=True):
     """An object of person_keypoints: x, y and visibility of 17 keypoints."""
 
     keypoints: Annotated[list[Pixels], Meta(min_length=51, max_length=51)]
+    num_keypoints: Count | None = None
 
 
 class Segment(Struct, gc=False):
@@ -103,12 +121,15 @@ def read_file(path: Path, problems: list[Problem]) -> AnnotationFile:
 
 def decode(raws: list[Raw], of: type[S], path: Path, problems: list[Problem]) -> Iterator[S]:
     """Those of the entries that are well formed; a problem for each of the others."""
-    decoder, noun = msgspec.json.Decoder(of), "image" if of is Image else "annotation"
+    decoder, nouns = msgspec.json.Decoder(of), _NOUNS.get(of, ("annotation", "annotations"))
     for position, raw in enumerate(raws):
         try:
             yield decoder.decode(raw)
         except ValueError as error:
-            problems.append(Problem("malformed entry", path, _name(raw, noun, position), str(error)))
+            problems.append(Problem("malformed entry", path, _name(raw, nouns, position), str(error)))
+
+
+_NOUNS: dict[type[Struct], tuple[str, str]] = {Image: ("image", "images"), Category: ("category", "categories")}
 
 
 def decode_entries(raws: list[Raw], task: str, path: Path, problems: list[Problem]) -> Entries:
@@ -125,11 +146,12 @@ def decode_entries(raws: list[Raw], task: str, path: Path, problems: list[Proble
     return entries
 
 
-_Row = tuple[int, int, int, Box, float, int]
+_Row = tuple[int, int, int, Box, float, int, int]
 
 
-def _row(one: Annotation | Segment, image: int) -> _Row:
-    return one.id, image, one.category_id, one.bbox, one.area, one.iscrowd
+def _row(one: Annotation | Segment, image: int, num_keypoints: int | None = None) -> _Row:
+    said = -1 if num_keypoints is None else num_keypoints
+    return one.id, image, one.category_id, one.bbox, one.area, one.iscrowd, said
 
 
 def _objects(annotations: Iterator[Annotation], entries: Entries) -> Iterator[_Row]:
@@ -142,7 +164,7 @@ def _people(people: Iterator[Person], entries: Entries, keypoints: "array[float]
     for one in people:
         entries.texts.append(one.segmentation)
         keypoints.extend(one.keypoints)
-        yield _row(one, one.image_id)
+        yield _row(one, one.image_id, one.num_keypoints)
 
 
 def _segments(images: Iterator[SegmentedImage], entries: Entries) -> Iterator[_Row]:
@@ -151,14 +173,14 @@ def _segments(images: Iterator[SegmentedImage], entries: Entries) -> Iterator[_R
         yield from (_row(one, image.image_id) for one in image.segments_info)
 
 
-def _name(raw: Raw, noun: str, position: int) -> str:
+def _name(raw: Raw, nouns: tuple[str, str], position: int) -> str:
     """How a malformed entry is called: by its id if it has one, else by its place in the list."""
     try:
         content = msgspec.json.decode(raw)
     except ValueError:
         content = None
-    found = content if isinstance(content, dict) else {}
+    noun, found = nouns[0], content if isinstance(content, dict) else {}
     for key in ("id", "image_id"):
         if key in found:
             return f"{noun} {found[key]}" if key == "id" else f"{noun} of image {found[key]}"
-    return f"{noun}s[{position}]"
+    return f"{nouns[1]}[{position}]"

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from PIL import Image
-
+from mfed_ray.data.coco.layout import is_missing
 from mfed_ray.data.coco.problems import Problem
 from mfed_ray.data.coco.table import Table
+from mfed_ray.data.files import read_image
+from mfed_ray.errors import DataError
 
 
 def wrong_size(path: Path, table: Table, position: int, size: tuple[int, int]) -> list[Problem]:
@@ -20,13 +21,12 @@ def wrong_size(path: Path, table: Table, position: int, size: tuple[int, int]) -
 
 
 def wrong_image(path: Path, table: Table, position: int) -> list[Problem]:
-    """A problem if the image's file is missing, is no image, or has another size; its pixels are not read."""
+    """A problem if the image's file is missing, cannot be decoded to its last pixel, or has another size."""
     name = table.name(position)
-    if not path.is_file():
+    if is_missing(path):
         return [Problem("missing image file", path, name, f"file not found, {table.path.name} lists it")]
     try:
-        with Image.open(path) as image:
-            size = image.height, image.width
-    except (OSError, SyntaxError, ValueError) as error:
-        return [Problem("unreadable file", path, name, f"cannot be decoded as an image ({error})")]
-    return wrong_size(path, table, position, size)
+        pixels = read_image(path)
+    except DataError as error:
+        return [Problem("unreadable file", path, name, str(error).removeprefix(f"{path}: "))]
+    return wrong_size(path, table, position, pixels.shape[:2])

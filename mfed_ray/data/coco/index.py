@@ -1,6 +1,6 @@
 """Annotation files in columns on disk, parsed once per node and shared by all its processes through the page cache.
 
-They are in a folder of the user's own below the system's temporary folder, or in ``$MFED_CACHE``; never with the data.
+They are in a folder of the user's own below ``$MFED_CACHE`` or the system's temporary folder; never with the data.
 """
 
 import fcntl
@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from mfed_ray.data.coco.parsing import parse
-from mfed_ray.data.coco.problems import ZERO_SIZE, refuse
+from mfed_ray.data.coco.problems import TOLERATED, refuse
 from mfed_ray.data.coco.table import COLUMNS, Table
 from mfed_ray.errors import DataError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the columns: one more whenever ``Table`` or what is refused changes."""
 
 
@@ -29,22 +29,25 @@ def open_table(root: Path, path: Path, task: str) -> Table:
     """The columns of the task's annotation file of the folder ``root``; built first, if this node has none of them.
 
     One process builds at a time, the others wait: memory is needed for one file, not for all. Columns that cannot be
-    read are built anew. Raises DataError if the file is missing, something is wrong with what it says, zero-size boxes
-    aside, or the cache cannot be written.
+    read are built anew, and replace those of the file's former contents. Raises DataError if the file cannot be read,
+    something is wrong with what it says that is not ``TOLERATED``, or the cache cannot be written.
     """
-    folder = cache_folder() / _key(path)
+    folder = cache_folder() / _key(path, task)
     with suppress(*_DAMAGED):
         return _load(folder, path, task)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(folder.parent)
         with _locked(folder.parent):
             with suppress(*_DAMAGED):
                 return _load(folder, path, task)
             _build(root, folder, path, task)
         return _load(folder, path, task)
     except OSError as error:
+        configured = os.environ.get("MFED_CACHE")
+        reason = f"({error}), where MFED_CACHE={configured} puts it" if configured else f"({error})"
         raise DataError(
-            f"{folder.parent}: the index of {path} cannot be kept there ({error}); set MFED_CACHE"
+            f"{folder.parent}: the index of {path} cannot be kept there {reason}; "
+            "set MFED_CACHE to a folder you can write to"
         ) from error
 
 
@@ -53,18 +56,29 @@ _DAMAGED = (OSError, ValueError, EOFError)  # what np.load raises of a missing o
 
 def cache_folder() -> Path:
     """Where this user's indexes are on this node."""
-    configured = os.environ.get("MFED_CACHE")
-    return (Path(configured) if configured else Path(tempfile.gettempdir()) / f"mfed-{os.getuid()}") / "coco"
+    return Path(os.environ.get("MFED_CACHE") or tempfile.gettempdir()) / f"mfed-{os.getuid()}" / "coco"
 
 
-def _key(path: Path) -> str:
-    """A digest of what the file is: its place, its size and when it was changed."""
+def _make(folder: Path) -> None:
+    """The folder, in one that nobody but the user may enter; only its owner can see to that."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.chmod(0o700)
+    folder.mkdir(exist_ok=True)
+
+
+def _key(path: Path, task: str) -> str:
+    """A digest of which file it is, and one of what it is now: its size and when it was changed."""
     try:
         status = path.stat()
     except FileNotFoundError:
         raise DataError(f"{path}: file not found") from None
-    what = f"{FORMAT_VERSION} {path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    return hashlib.sha256(what.encode()).hexdigest()[:32]
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    return f"{_digest(task, path.resolve())}-{_digest(FORMAT_VERSION, status.st_size, status.st_mtime_ns)}"
+
+
+def _digest(*what: object) -> str:
+    return hashlib.sha256(" ".join(map(str, what)).encode()).hexdigest()[:32]
 
 
 @contextmanager
@@ -83,13 +97,13 @@ def _load(folder: Path, path: Path, task: str) -> Table:
 
 
 def _build(root: Path, folder: Path, path: Path, task: str) -> None:
-    """Write the columns next to ``folder`` and move them there whole."""
+    """Write the columns next to ``folder`` and move them there whole, in place of all others of the file."""
     table, problems = parse(path, task)
-    refuse(root, [problem for problem in problems if problem.kind != ZERO_SIZE])
+    refuse(root, [problem for problem in problems if problem.kind not in TOLERATED])
     if task == "keypoint_detection":  # whose masks nothing reads
         table = replace(table, text=table.text[:0], text_starts=np.zeros_like(table.text_starts))
     partial = folder.with_suffix(".partial")
-    for stale in (partial, folder):
+    for stale in folder.parent.glob(f"{folder.name.partition('-')[0]}-*"):
         shutil.rmtree(stale, ignore_errors=True)
     partial.mkdir()
     for name, column in table.columns().items():

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mfed_ray.annotations import Segments
 from mfed_ray.data.coco.images import wrong_size
+from mfed_ray.data.coco.layout import is_missing
 from mfed_ray.data.coco.problems import Problem
 from mfed_ray.data.coco.table import Table
 from mfed_ray.data.files import read_image
@@ -42,7 +43,7 @@ def _read_ids(path: Path, table: Table, position: int) -> tuple[NDArray[np.int32
     try:
         png = read_image(path).astype(np.int32)
     except DataError as error:
-        kind = "unreadable file" if path.is_file() else "missing PNG"
+        kind = "missing PNG" if is_missing(path) else "unreadable file"
         return void, [Problem(kind, table.path, table.name(position), str(error))]
     if problems := wrong_size(path, table, position, png.shape[:2]):
         return void, problems

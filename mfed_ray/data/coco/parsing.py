@@ -1,6 +1,6 @@
 """A COCO annotation file to columns, and what is wrong with it: the one place where what it says is validated."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 
@@ -8,12 +8,11 @@ import numpy as np
 from msgspec import Raw
 from numpy.typing import NDArray
 
-from mfed_ray.data.coco.entries import Entries, Image, decode, decode_entries, read_file
-from mfed_ray.data.coco.layout import LABELS, to_labels
-from mfed_ray.data.coco.problems import ZERO_SIZE, Problem
-from mfed_ray.data.coco.table import ROW, Table, positive
-
-_SLACK = 1.0  # pixels that a box may reach out of its image
+from mfed_ray.data.coco.entries import Category, Entries, Image, decode, decode_entries, read_file
+from mfed_ray.data.coco.layout import NAMES, to_labels
+from mfed_ray.data.coco.problems import Problem
+from mfed_ray.data.coco.rows import wrong_rows
+from mfed_ray.data.coco.table import ROW, Table
 
 
 def parse(path: Path, task: str) -> tuple[Table, list[Problem]]:
@@ -24,6 +23,7 @@ def parse(path: Path, task: str) -> tuple[Table, list[Problem]]:
     """
     problems: list[Problem] = []
     content = read_file(path, problems)
+    problems.extend(_wrong_names(decode(content.categories, Category, path, problems), path))
     images = _images(content.images, path, problems)
     entries = decode_entries(content.annotations, task, path, problems)
     if task == "panoptic_segmentation":
@@ -34,8 +34,19 @@ def parse(path: Path, task: str) -> tuple[Table, list[Problem]]:
         problems.extend(_missing_images(entries.rows, images, path))
     entries = _arranged(entries, list(images))
     table = _table(path, task, images, pngs, entries)
-    problems.extend(_wrong_rows(table, entries.rows))
+    problems.extend(wrong_rows(table, entries.rows))
     return table, problems
+
+
+def _wrong_names(categories: Iterable[Category], path: Path) -> list[Problem]:
+    """Categories by whose ids the file means something else than COCO; ids unknown to COCO mean nothing until used."""
+    return [
+        Problem(
+            "wrong category name", path, f"category {one.id}", f"name {one.name!r} found, must be {NAMES[one.id]!r}"
+        )
+        for one in categories
+        if one.name != NAMES.get(one.id, one.name)
+    ]
 
 
 def _images(raws: list[Raw], path: Path, problems: list[Problem]) -> dict[int, Image]:
@@ -56,6 +67,8 @@ def _pngs(entries: Entries, images: Mapping[int, Image], path: Path, problems: l
             problems.append(Problem("duplicate image id", path, f"image {image}", "annotated more than once"))
         else:
             pngs[image] = name
+    bare = [image for image in images if image not in pngs]
+    problems.extend(Problem("unannotated image", path, f"image {one}", "listed, but not annotated") for one in bare)
     return pngs
 
 
@@ -103,30 +116,3 @@ def _rows(found: NDArray[np.void], task: str) -> NDArray[np.void]:
     for name in ("id", "area", "crowd"):
         rows[name] = found[name]
     return rows
-
-
-def _wrong_rows(table: Table, found: NDArray[np.void]) -> Iterator[Problem]:
-    """Of the table's rows, each as the file has it in ``found``: unknown categories and wrong boxes."""
-    owners = np.repeat(np.arange(len(table.ids)), np.diff(table.starts))
-    corner, extent = found["bbox"][:, :2], found["bbox"][:, 2:]
-    outside = (corner < -_SLACK) | (corner + extent > table.sizes[owners, ::-1] + _SLACK)
-    wrong = {
-        "unknown category": to_labels(table.task, found["category"]) < 0,
-        "box outside image": outside.any(axis=1),
-        ZERO_SIZE: ~positive(table.rows),
-    }
-    for kind, where in wrong.items():
-        for row in np.flatnonzero(where):
-            at = int(owners[row])
-            yield Problem(kind, table.path, table.name_row(at, found["id"][row]), _message(kind, found[row], table, at))
-
-
-def _message(kind: str, row: np.void, table: Table, position: int) -> str:
-    if kind == "unknown category":
-        known = sorted(LABELS[table.task])
-        return f"category_id {row['category']} found, allowed are the {len(known)} of COCO, {known[0]} to {known[-1]}"
-    box = ", ".join(f"{value:g}" for value in row["bbox"])
-    if kind == ZERO_SIZE:
-        return f"bbox [{box}] found, width and height must be above 0"
-    height, width = table.size(position)
-    return f"bbox [{box}] leaves its image of {width} x {height} pixels (width x height) by more than {_SLACK:g}"

@@ -6,17 +6,31 @@ from pathlib import Path
 
 from mfed_ray.errors import DataError
 
-ZERO_SIZE = "zero-size box"
-"""The one kind that is no reason to refuse a folder: COCO's own files have a few, which are not trained on."""
+TOLERATED = frozenset(
+    {
+        "zero-size box",
+        "duplicate annotation id",
+        "keypoint outside image",
+        "num_keypoints disagrees",
+        "unannotated image",
+    }
+)
+"""Kinds found in an annotation file that are no reason to refuse it: training is right all the same.
+
+COCO's own files have a few zero-size boxes, which are not trained on; nor are keypoints outside their box, nor panoptic
+images without annotation; ids of annotations and ``num_keypoints`` are not used.
+"""
 
 
 @dataclass(frozen=True)
 class Problem:
     """One problem: its ``kind``, the file, the ``id`` of image or annotation there, and what was found and is allowed.
 
-    Kinds found in an annotation file: "unreadable file", "malformed entry", "duplicate image id", "missing image",
-    "unknown category", "box outside image", "zero-size box", "broken mask"; beside it: "missing image file",
-    "wrong image size", "missing PNG", "panoptic ids disagree", "panoptic area disagrees".
+    Kinds found in an annotation file, for which the reader refuses it: "unreadable file", "malformed entry",
+    "duplicate image id", "missing image", "wrong category name", "unknown category", "box outside image",
+    "wrong visibility"; and those of ``TOLERATED``. For which it refuses an image: "unreadable file", "broken mask",
+    "missing image file", "wrong image size", "missing PNG", "panoptic ids disagree". For which it refuses nothing:
+    "panoptic area disagrees".
     """
 
     kind: str

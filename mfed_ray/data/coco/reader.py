@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mfed_ray.data.coco.images import wrong_size
 from mfed_ray.data.coco.index import open_table
-from mfed_ray.data.coco.layout import FILES, FOLDERS, annotation_file
+from mfed_ray.data.coco.layout import FILES, FOLDERS, annotation_file, is_folder, is_missing
 from mfed_ray.data.coco.problems import refuse
 from mfed_ray.data.coco.table import Table
 from mfed_ray.data.coco.targets import TARGETS, largest_thing, teaches
@@ -21,20 +21,22 @@ class Coco:
 
     An image's id is its folder and COCO's number, "val2017/139". The tasks are those with an annotation file of some
     split. Annotation files are indexed at first use (``mfed_ray.data.coco.index``), a copy by pickle has only the path.
+    Panoptic segments are what their PNG shows: an ``area`` in the annotation file that is not their number of pixels is
+    not read, and named by ``check`` alone.
     Raises DataError if ``root`` is no folder or has no annotation file, and, from every method, if an annotation file
-    is wrong: then with the first problem and how many more there are.
+    cannot be read or is wrong (``mfed_ray.data.coco.problems``): with the first problem and how many more there are.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        if not self.root.is_dir():
+        if not is_folder(self.root):
             raise DataError(f"{self.root}: no such dataset folder")
         self._tables: dict[tuple[str, str], Table] = {}
         self._files = {
             (task, folder): path
             for task in FILES
             for folder in FOLDERS.values()
-            if (path := annotation_file(self.root, task, folder)).is_file()
+            if not is_missing(path := annotation_file(self.root, task, folder))
         }
         self._tasks = frozenset(task for task, _ in self._files)
         if not self._tasks:

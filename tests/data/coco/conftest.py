@@ -1,6 +1,7 @@
 """A COCO folder small enough to know by heart: images of 32 x 24 pixels (width x height)."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -101,6 +102,17 @@ def folder(tmp_path: Path) -> Path:
     write_png(root, 7, panoptic_map())
     write_png(root, 3, np.zeros((24, 32), np.int32))
     return root
+
+
+@pytest.fixture
+def hide() -> Callable[[Path], None]:
+    """``hide(path)``: put in its place what not even root can look at or open, a link to a name that is too long."""
+
+    def replace(path: Path) -> None:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        path.symlink_to("x" * 300)
+
+    return replace
 
 
 @pytest.fixture

@@ -24,6 +24,11 @@ def _without(key: str) -> Callable[[Tree], Any]:
     return lambda tree: tree["annotations"][0].pop(key)
 
 
+def _keypoints(first: list[float]) -> Callable[[Tree], None]:
+    """The second annotation's first keypoints, and no others."""
+    return lambda tree: tree["annotations"][1].update(keypoints=first + [0] * (51 - len(first)))
+
+
 WRONG_FILES: list[tuple[str, Callable[[Tree], Any], str, str]] = [
     (
         "instances_train2017",
@@ -72,6 +77,36 @@ WRONG_FILES: list[tuple[str, Callable[[Tree], Any], str, str]] = [
         lambda tree: tree["annotations"][0]["segments_info"][2].update(category_id=10**12),
         "unknown category",
         "segment 3 of image 7: category_id 1000000000000 found, allowed are the 133 of COCO, 1 to 200",
+    ),
+    (
+        "instances_train2017",
+        lambda tree: tree.update(categories=[{"id": 18, "name": "dog"}, {"id": 1, "name": "cat"}]),
+        "wrong category name",
+        "category 1: name 'cat' found, must be 'person'",
+    ),
+    (
+        "panoptic_train2017",
+        lambda tree: tree.update(categories=[{"id": 184, "name": "tree"}]),
+        "wrong category name",
+        "category 184: name 'tree' found, must be 'tree-merged'",
+    ),
+    (
+        "stuff_train2017",
+        lambda tree: tree.update(categories=[{"id": 92, "name": "banner"}, {"name": "blanket"}]),
+        "malformed entry",
+        "categories[1]: Object missing required field `id`",
+    ),
+    (
+        "stuff_train2017",
+        lambda tree: tree.update(categories=[{"id": 92}]),
+        "malformed entry",
+        "category 92: Object missing required field `name`",
+    ),
+    (
+        "person_keypoints_train2017",
+        _keypoints([13, 11, 3, 14, 11, 0.5, 9, 9, 2, 9, 9, -1]),
+        "wrong visibility",
+        "annotation 72 of image 7: visibility 3 of nose, 0.5 of left_eye, -1 of left_ear found, must be 0, 1 or 2",
     ),
     (
         "instances_train2017",
@@ -142,6 +177,58 @@ def test_wrong_annotation_files(
 
 def _serious(problems: list[Problem]) -> list[Problem]:
     return [problem for problem in problems if problem.kind != "zero-size box"]
+
+
+TOLERATED: list[tuple[str, Callable[[Tree], Any], str, str]] = [
+    (
+        "stuff_train2017",
+        lambda tree: tree["annotations"].append(tree["annotations"][0] | {"image_id": 3}),
+        "duplicate annotation id",
+        "annotation 1 of image 7: the file has an annotation of this id before",
+    ),
+    (
+        "person_keypoints_train2017",
+        _keypoints([32, 23, 2, -1, 24, 1, 33, 5, 1, 5, -1.5, 2, 99, 99, 0]),
+        "keypoint outside image",
+        "annotation 72 of image 7: right_eye [33, 5], left_ear [5, -1.5] outside its image of 32 x 24 pixels",
+    ),
+    (
+        "person_keypoints_train2017",
+        lambda tree: tree["annotations"][1].update(num_keypoints=3),
+        "num_keypoints disagrees",
+        "annotation 72 of image 7: num_keypoints 3 found, but 2 keypoints have a visibility above 0",
+    ),
+    (
+        "panoptic_train2017",
+        lambda tree: tree["annotations"].pop(1),
+        "unannotated image",
+        "image 3: listed, but not annotated",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "kind", "message"), TOLERATED)
+def test_what_is_named_and_not_refused(
+    folder: Path, edit: Any, name: str, change: Callable[[Tree], Any], kind: str, message: str
+) -> None:
+    with edit(name) as tree:
+        change(tree)
+    assert Coco(folder).image_ids("train") == ["train2017/7", "train2017/3"]
+    (problem,) = _serious(check(folder))
+    assert (problem.kind, problem.file.name) == (kind, f"{name}.json")
+    assert str(problem).startswith(f"{folder}/annotations/{name}.json: {message}")
+
+
+def test_the_right_counts_and_an_unused_category_are_no_problems(folder: Path, edit: Any) -> None:
+    with edit("person_keypoints_train2017") as tree:
+        tree["annotations"][1]["num_keypoints"] = 2
+        tree["categories"] = [{"id": 1, "name": "person"}, {"id": 12, "name": "street sign"}]
+    with edit("panoptic_train2017") as tree:  # whose segments are numbered anew in each image
+        tree["annotations"][1]["segments_info"] = [tree["annotations"][0]["segments_info"][2]]
+    pixels = np.zeros((24, 32, 3), np.uint8)
+    pixels[20:, :20, 0] = 3
+    Image.fromarray(pixels).save(folder / "annotations/panoptic_train2017/000000000003.png")
+    assert _serious(check(folder)) == []
 
 
 WRONG_MASKS: list[tuple[Any, str]] = [
@@ -262,6 +349,57 @@ def test_image_files_are_checked_once_each(folder: Path) -> None:
         ("missing image file", "000000000003.jpg", "image 3"),
         ("unreadable file", "000000000007.jpg", "image 7"),
         ("wrong image size", "000000000005.jpg", "image 5"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["train2017/000000000007.jpg", "val2017/000000000005.jpg"])
+def test_an_image_cut_short(folder: Path, name: str) -> None:
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-60])
+    with Image.open(path) as image:
+        assert image.size == (32, 24), "its header is whole"
+    (problem,) = _serious(check(folder))
+    assert (problem.kind, problem.file, problem.id) == ("unreadable file", path, f"image {int(path.stem)}")
+    assert problem.message.startswith("cannot be decoded as an image (image file is truncated")
+    with pytest.raises(DataError, match=r"jpg: cannot be decoded as an image \(image file is truncated"):
+        Coco(folder).read(name.removesuffix(".jpg"), ["instance_segmentation"])
+
+
+def test_what_may_not_be_looked_at_hides_nothing_else(folder: Path, edit: Any, hide: Any) -> None:
+    with edit("stuff_train2017") as tree:
+        tree["annotations"][0]["category_id"] = 1
+    for name in (
+        "annotations/person_keypoints_train2017.json",
+        "annotations/panoptic_train2017",
+        "val2017",
+        "train2017/000000000007.jpg",
+    ):
+        hide(folder / name)
+    found = _serious(check(folder))
+    assert [(problem.kind, problem.file.name, problem.id) for problem in found] == [
+        ("unreadable file", "000000000007.jpg", "image 7"),
+        ("unreadable file", "person_keypoints_train2017.json", ""),
+        ("unknown category", "stuff_train2017.json", "annotation 1 of image 7"),
+        ("unreadable file", "panoptic_train2017.json", "image 3"),
+        ("unreadable file", "panoptic_train2017.json", "image 7"),
+        ("unreadable file", "000000000005.jpg", "image 5"),
+    ]
+    assert all("File name too long" in problem.message for problem in found if problem.kind == "unreadable file")
+
+
+def test_a_folder_in_the_place_of_a_file_and_a_file_in_the_place_of_a_folder(folder: Path) -> None:
+    shutil.rmtree(folder / "val2017")
+    (folder / "val2017").write_text("")
+    (folder / "train2017/000000000007.jpg").unlink()
+    (folder / "train2017/000000000007.jpg").mkdir()
+    shutil.rmtree(folder / "annotations/panoptic_train2017")
+    (folder / "annotations/panoptic_train2017").symlink_to("panoptic_train2017")  # a loop
+    found = [(problem.kind, problem.id) for problem in _serious(check(folder))]
+    assert found == [
+        ("missing image file", "image 7"),
+        ("missing PNG", "image 3"),
+        ("missing PNG", "image 7"),
+        ("missing image file", "image 5"),
     ]
 
 

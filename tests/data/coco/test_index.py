@@ -41,10 +41,10 @@ def test_one_process_builds_and_the_others_wait(folder: Path, cache: Path) -> No
     for name in ("person_keypoints", "stuff", "panoptic"):
         (folder / f"annotations/{name}_train2017.json").unlink()
     table = _open(folder)
-    (built,) = [path for path in (cache / "coco").iterdir() if path.is_dir()]
-    other = cache.with_name("other") / "coco"
+    (built,) = [path for path in cache_folder().iterdir() if path.is_dir()]
+    other = cache.with_name("other") / cache_folder().relative_to(cache)
     other.mkdir(parents=True)
-    environment = os.environ | {"MFED_CACHE": str(other.parent)}
+    environment = os.environ | {"MFED_CACHE": str(cache.with_name("other"))}
     with (other / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with subprocess.Popen(
@@ -82,10 +82,20 @@ def test_damaged_columns_are_built_anew(
 
 
 def test_a_changed_file_is_indexed_anew(folder: Path, edit: Any) -> None:
-    assert len(_open(folder).rows) == 4
+    """And the index of what it was goes, unlike those of other files, or of the file of a copy of the folder."""
+    former = _open(folder)
+    copy = shutil.copytree(folder, folder.with_name("copy"))
+    assert len(_open(copy).rows) == 4
+    assert Coco(folder).usable("train2017/7", "stuff_segmentation")
+    kept = set(cache_folder().iterdir())
     with edit("instances_train2017") as tree:
         del tree["annotations"][0]
     assert _open(folder).rows["id"].tolist() == [71, 72, 73]
+    assert former.rows["id"].tolist() == [70, 71, 72, 73], "who has it open may go on"
+    now = set(cache_folder().iterdir())
+    (gone,), (new,) = kept - now, now - kept
+    assert gone.name.split("-")[0] == new.name.split("-")[0]
+    assert len(now) == 4, "three indexes and the lock"
 
 
 def test_a_file_that_went_away(folder: Path) -> None:
@@ -93,14 +103,27 @@ def test_a_file_that_went_away(folder: Path) -> None:
     shutil.rmtree(folder / "annotations")
     with pytest.raises(DataError, match=r"annotations/instances_train2017.json: file not found"):
         dataset.image_ids("train")
+    (folder / "annotations").write_text("")
+    with pytest.raises(DataError, match=r"annotations/instances_train2017.json: cannot be read \(Not a directory\)"):
+        dataset.image_ids("train")
 
 
-def test_a_refused_file_leaves_nothing_behind(folder: Path, cache: Path, edit: Any) -> None:
+def test_two_tasks_files_that_are_one_have_an_index_each(folder: Path) -> None:
+    (folder / "annotations/stuff_train2017.json").unlink()
+    (folder / "annotations/instances_train2017.json").rename(folder / "annotations/objects.json")
+    for name in ("instances", "stuff"):
+        (folder / f"annotations/{name}_train2017.json").symlink_to("objects.json")
+    assert _open(folder).rows["label"].tolist() == [17, 1, 1, 80]
+    with pytest.raises(DataError, match=r"stuff_train2017.json: .*category_id 18 found, allowed are the 92 of COCO"):
+        Coco(folder).usable("train2017/7", "stuff_segmentation")
+
+
+def test_a_refused_file_leaves_nothing_behind(folder: Path, edit: Any) -> None:
     with edit("instances_train2017") as tree:
         tree["annotations"][0]["category_id"] = 0
     with pytest.raises(DataError, match="category_id 0 found"):
         _open(folder)
-    assert [path.name for path in (cache / "coco").iterdir()] == ["lock"]
+    assert [path.name for path in cache_folder().iterdir()] == ["lock"]
 
 
 def test_rows_stand_image_by_image_in_the_files_order(folder: Path, edit: Any) -> None:
@@ -115,14 +138,33 @@ def test_rows_stand_image_by_image_in_the_files_order(folder: Path, edit: Any) -
     assert table.texts(0) == [kept]
 
 
-def test_the_cache_is_the_users_own_in_the_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_is_the_users_own(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In ``$MFED_CACHE``, which users may share, and in the temporary folder."""
+    mine = f"mfed-{os.getuid()}"
+    assert cache_folder() == cache / mine / "coco"
     monkeypatch.delenv("MFED_CACHE")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert cache_folder() == tmp_path / f"mfed-{os.getuid()}" / "coco"
+    assert cache_folder() == tmp_path / mine / "coco"
+    (tmp_path / mine).mkdir(mode=0o755)
+    _open(folder)
+    assert (tmp_path / mine).stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / mine / "coco/lock").is_file()
 
 
 def test_a_cache_that_cannot_be_written(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MFED_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match=r"file/coco: the index of .*instances.* cannot be kept there .*set MFED_CACHE"):
+    with pytest.raises(DataError) as caught:
+        Coco(folder).image_ids("train")
+    place = tmp_path / f"file/mfed-{os.getuid()}/coco"
+    message = f"{place}: the index of {folder}/annotations/instances_train2017.json cannot be kept there ("
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith(
+        f", where MFED_CACHE={tmp_path}/file puts it; set MFED_CACHE to a folder you can write to"
+    )
+    monkeypatch.delenv("MFED_CACHE")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    with pytest.raises(
+        DataError, match=r"cannot be kept there \([^()]*\); set MFED_CACHE to a folder you can write to$"
+    ):
         Coco(folder).image_ids("train")

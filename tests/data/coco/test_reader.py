@@ -176,6 +176,8 @@ def test_instances_survive_pickling(folder: Path) -> None:
 def test_roots_splits_tasks_and_images_are_checked(folder: Path, edit: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere: no such dataset folder"):
         Coco(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"xxx: cannot be looked at \(File name too long\)"):
+        Coco(tmp_path / ("x" * 300))
     with pytest.raises(DataError, match=r"no annotation file of any task, looked for: instances_train2017.json, "):
         Coco(folder / "train2017")
     dataset = Coco(folder)
@@ -200,6 +202,22 @@ def test_image_files_are_checked(folder: Path) -> None:
     path.unlink()
     with pytest.raises(DataError, match=r"train2017/000000000007.jpg: file not found"):
         Coco(folder).read("train2017/7", [])
+
+
+def test_an_annotations_folder_that_may_not_be_entered(folder: Path, hide: Any) -> None:
+    hide(folder / "annotations")
+    dataset = Coco(folder)
+    message = r"annotations/instances_train2017.json: cannot be read \(File name too long\)"
+    with pytest.raises(DataError, match=message):
+        dataset.image_ids("train")
+    with pytest.raises(DataError, match=message):
+        dataset.usable("train2017/7", "instance_segmentation")
+
+
+def test_pngs_that_may_not_be_looked_at(folder: Path, hide: Any) -> None:
+    hide(folder / "annotations/panoptic_train2017")
+    with pytest.raises(DataError, match=r"image 7: .*000000000007.png: .*File name too long"):
+        Coco(folder).read("train2017/7", ["panoptic_segmentation"])
 
 
 def test_nothing_is_written_into_the_data_folder(folder: Path) -> None:
