@@ -51,5 +51,6 @@ def _decode(path: Path, mode: str | None) -> NDArray[np.uint8]:
             return np.array(image if mode is None else image.convert(mode), dtype=np.uint8)
     except FileNotFoundError:
         raise DataError(f"{path}: file not found") from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow: truncated, not an image, broken PNG chunk
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Pillow: truncated, not an image, broken PNG chunk, more pixels than any photo
         raise DataError(f"{path}: cannot be decoded as an image ({error})") from error
