@@ -132,7 +132,15 @@ def coco_tree(tiny_tree: dict[str, Any], coco_scenes: Path) -> dict[str, Any]:
                 for task in tasks
             ],
             "partition": {"across": "task"},
-            "model": {"decoder_width": 8, "fpn_width": 8, "anchor_size": 8, "score_threshold": 0.001},
+            "model": {
+                "decoder_width": 8,
+                "fpn_width": 8,
+                "anchor_size": 8,
+                "box_samples": 16,
+                "score_threshold": 0.01,
+                "max_detections": 20,
+            },
+            "evaluation": {"max_images": 1},
             "augmentation": {"crop_size": 48},
             "images": {"short_side": 56},
         },
