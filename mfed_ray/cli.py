@@ -54,7 +54,8 @@ def run(
 
     checked = load_experiment(experiment, overrides or [])
     open_datasets(checked, _processes(), counting("drawing images"))  # several processes, and the user can watch
-    folder = out or Path("runs") / checked.name / f"{checked.algorithm_name}-seed{checked.seed}"
+    algorithm = checked.algorithm_name.replace(":", ".")
+    folder = out or Path("runs") / checked.name / f"{algorithm}-seed{checked.seed}"
     try:
         show(run_experiment(checked, folder), checked, folder)
     except KeyboardInterrupt:
@@ -148,6 +149,8 @@ def doctor(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run ``mfed``. Exits with 0 when done, 1 when the run failed, 2 when the input is wrong, 130 when interrupted."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # algorithms of one's own; Ray gives its workers the same folder
     try:
         app(arguments)
     except MfedError as error:

@@ -6,7 +6,8 @@ import logging
 import platform
 import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from mfed_ray.messages import ClientSpec
 from mfed_ray.results.recorder import Recorder, RunIdentity
 from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
 from mfed_ray.runtime.contract import Backend
-from mfed_ray.runtime.ray_backend import RayBackend
+from mfed_ray.runtime.ray_backend import ActorPool, RayBackend, import_from, preflight
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
 from mfed_ray.simulation import Progress, RoundReport, Simulation
@@ -52,7 +53,7 @@ def run(experiment: Experiment, folder: Path) -> Iterator[Event]:
         return
     connect(experiment.runtime.address)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    driver = ray.remote(Driver).options(num_cpus=0, scheduling_strategy=here).remote()
+    driver = ray.remote(Driver).options(num_cpus=0, scheduling_strategy=here).remote(sys.path)
     try:
         driving = driver.run.options(num_returns="streaming")
         for reference in driving.remote(experiment, located, folder.resolve(), directory):
@@ -87,6 +88,9 @@ def _probe(address: str | None) -> None:
 class Driver:
     """The driver actor: owns the server's state, averages and fuses, and writes the run's folder."""
 
+    def __init__(self, path: Sequence[str]) -> None:
+        import_from(path)
+
     def run(self, experiment: Experiment, located: Experiment, folder: Path, directory: Path) -> Iterator[Event]:
         """``driver.run``, called in ``directory``, on the cluster that this actor lives in."""
         yield from _simulate(experiment, located, folder, _on_ray, directory)
@@ -110,16 +114,9 @@ def _serial(experiment: Experiment, clients: list[ClientSpec]) -> Backend:
 
 def _on_ray(experiment: Experiment, clients: list[ClientSpec]) -> Backend:
     r = experiment.runtime
-    return RayBackend(
-        clients,
-        experiment.algorithm,
-        TrainerFactory(experiment),
-        threads=r.threads_per_client,
-        cpus=r.cpus_per_client,
-        gpus=r.gpus_per_client,
-        max_actors=r.max_actors,
-        max_retries=r.max_retries,
-    )
+    placement = preflight(len(clients), r.cpus_per_client, r.gpus_per_client, r.max_actors)
+    pool = ActorPool(placement, r.cpus_per_client, r.gpus_per_client, r.max_retries)
+    return RayBackend(pool, clients, experiment.algorithm, TrainerFactory(experiment), r.threads_per_client)
 
 
 def _simulate(
@@ -132,7 +129,8 @@ def _simulate(
     torch.set_num_threads(experiment.runtime.threads_per_client)
     clients = make_clients(located)
     simulation = make_simulation(located, clients)
-    backend = make_backend(located, clients)
+    _ = simulation.start  # before anything is written: the algorithm may refuse these clients
+    backend = make_backend(located, simulation.everybody)
     try:
         with folder.locked():
             yield from _recorded(simulation, backend, folder, config, identity(experiment), environment(directory))
@@ -157,7 +155,7 @@ def _recorded(
         folder.write_config(config)
         folder.write_json(PARTITION, shards)
     folder.append_json(ENVIRONMENT, started)
-    recorder = Recorder(folder, run, simulation.clients)
+    recorder = Recorder(folder, run, simulation.everybody)
     if latest:
         recorder.resume(latest.round)
     for event in simulation.run(backend, latest):

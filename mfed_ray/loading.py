@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from mfed_ray.data.sample import Dataset, Sample
 from mfed_ray.data.transforms import OWN_SIZE, Augmentation, InputSize, resize_image, to_tensor
 from mfed_ray.errors import MfedError
+from mfed_ray.messages import ClientSpec
 from mfed_ray.models.contract import BatchTarget
 from mfed_ray.seeds import derive, generator
 from mfed_ray.tasks.contract import Task, TrainTarget
@@ -47,6 +49,42 @@ class _Epoch(TorchDataset[_Item | MfedError]):
         sample = self.augmentation(sample, generator(self.seed, image_id))
         targets = {task.name: _tensors(task.train_target(sample.targets[task.name])) for task in self.tasks}
         return to_tensor(sample.image), targets
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One client's images, and how a round goes over them. ``max_steps`` bounds its batches."""
+
+    client: ClientSpec
+    dataset: Dataset
+    tasks: Sequence[Task]
+    augmentation: Augmentation
+    epochs: int
+    batch_size: int
+    max_steps: int | None
+    workers: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Number of batches of a round."""
+        whole = self.epochs * max(1, len(self.client.train_ids) // self.batch_size)
+        return whole if self.max_steps is None else min(whole, self.max_steps)
+
+    def batches(self, round_number: int) -> Iterator[Batch]:
+        """The round's batches: a pure function of the round."""
+        return islice(chain.from_iterable(self._epoch(round_number, epoch) for epoch in range(self.epochs)), self.steps)
+
+    def _epoch(self, round_number: int, epoch: int) -> Iterator[Batch]:
+        return training_batches(
+            self.dataset,
+            self.client.train_ids,
+            self.tasks,
+            self.augmentation,
+            batch_size=self.batch_size,
+            seed=derive(self.seed, self.client.name, round_number, epoch),
+            workers=self.workers,
+        )
 
 
 def training_batches(

@@ -20,6 +20,8 @@ class ClientSpec:
     dataset: str
     train_ids: tuple[str, ...]
     held_out_ids: tuple[str, ...]
+    pooled: tuple["ClientSpec", ...] = ()
+    """Clients on whose shards this one trains in their place; it has no images of its own then."""
 
     @property
     def group(self) -> str:
@@ -29,7 +31,7 @@ class ClientSpec:
     @property
     def examples(self) -> int:
         """Number of training images n_k."""
-        return len(self.train_ids)
+        return len(self.train_ids) + sum(client.examples for client in self.pooled)
 
 
 @dataclass(frozen=True)

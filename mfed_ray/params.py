@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from mfed_ray.messages import Params
 
 ENCODER = "encoder."
-_STATISTICS = (".running_mean", ".running_var")
+STATISTICS = (".running_mean", ".running_var")
+"""Endings of the names of BatchNorm's running statistics, which no gradient learns."""
+
+_HEADS = {"classifier", "predictor", "box_predictor", "cls_logits", "bbox_pred"}
 
 
 def encoder_of(params: Params) -> dict[str, NDArray[np.float32]]:
@@ -25,6 +28,11 @@ def of_tasks(params: Params, tasks: Iterable[str]) -> dict[str, NDArray[np.float
     """The encoder's parameters and those of the decoders of ``tasks``."""
     prefixes = (ENCODER, *(f"decoders.{task}." for task in tasks))
     return {name: value for name, value in params.items() if name.startswith(prefixes)}
+
+
+def is_output_head(name: str) -> bool:
+    """Whether a decoder's parameter belongs to a layer that gives its outputs, whose meaning is the task's own."""
+    return not _HEADS.isdisjoint(name.split("."))
 
 
 def nbytes(trees: Iterable[Params]) -> int:
@@ -63,7 +71,7 @@ def cosine(a: Params, b: Params) -> float:
     """
     dot, norm_a, norm_b = 0.0, 0.0, 0.0
     for name in a:
-        if not name.endswith(_STATISTICS):
+        if not name.endswith(STATISTICS):
             x, y = a[name].astype(np.float64), b[name].astype(np.float64)
             # sums of products, not a BLAS dot: its bits depend on the number of threads
             dot += float((x * y).sum())

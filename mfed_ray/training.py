@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import islice
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -12,25 +13,26 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mfed_ray.annotations import Prediction
-from mfed_ray.data.sample import Dataset
-from mfed_ray.data.transforms import Augmentation, InputSize
+from mfed_ray.data.transforms import InputSize
 from mfed_ray.errors import ClientError
-from mfed_ray.loading import Batch, held_out_batches, network_input, training_batches
+from mfed_ray.loading import Shard, held_out_batches, network_input
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.models.contract import BatchTarget
 from mfed_ray.models.multitask import MultiTaskModel
+from mfed_ray.params import ENCODER
 from mfed_ray.seeds import derive
 from mfed_ray.tasks.contract import Task
 
 Values = dict[str, NDArray[np.float32]]
+Item = TypeVar("Item")
+Part = Literal["model", "encoder", "decoders"]
+"""What is trained: all of it, or one part while the other stands still."""
 
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """How a client trains in a round."""
+    """How a client's model is optimized."""
 
-    epochs: int
-    batch_size: int
     optimizer: Literal["sgd", "adamw"]
     learning_rate: float
     momentum: float
@@ -38,10 +40,8 @@ class LocalTraining:
     schedule: Literal["constant", "polynomial", "cosine"]
     rounds: int
     optimizer_state: Literal["reset", "keep"]
-    max_steps: int | None = None
     gradient_clip: float | None = None
     loss_weights: Mapping[str, float] = field(default_factory=dict)
-    loading_workers: int = 0
 
     def learning_rate_at(self, round_number: int) -> float:
         """Learning rate of a round in 1..rounds: constant, (1 - r/R)^0.9, or half a cosine, with r = round - 1."""
@@ -91,13 +91,15 @@ class LoadedModel:
 
 @dataclass
 class Trainer:
-    """One client's model, data and settings. ``start`` first; then ``train``, ``evaluate``, ``shared``, ``state``."""
+    """One client's model, data and settings. ``start`` first; then ``train``, ``evaluate``, ``shared``, ``state``.
+
+    It trains on the batches of its ``shards`` in turn: its own, or those of the clients that it is pooled from.
+    """
 
     spec: ClientSpec
     model: LoadedModel
-    dataset: Dataset
+    shards: Sequence[Shard]
     tasks: Sequence[Task]
-    augmentation: Augmentation
     settings: LocalTraining
     seed: int
     evaluation_batch_size: int = 8
@@ -124,59 +126,75 @@ class Trainer:
         trees: dict[str, Params] = {"model": {**private, **(keep or {})}, "optimizer": self._optimizer_state}
         return State({name: tree for name, tree in trees.items() if tree})
 
-    def train(self, round_number: int, proximal: Sequence[Proximal] = ()) -> dict[str, dict[str, float]]:
+    def train(
+        self, round_number: int, proximal: Sequence[Proximal] = (), parts: Sequence[Part] = ("model",)
+    ) -> dict[str, dict[str, float]]:
         """Train for the round; mean losses by task, and the group's ``proximal_penalty`` and number of ``steps``.
 
-        The objective is the sum over tasks of weight * loss, plus every proximal term, as a part of the graph.
+        The objective is the sum over the batch's tasks of weight * loss, plus every proximal term, as a part of the
+        graph. ``parts`` take turns, each for an equal share of the steps, while the rest stands still; BatchNorm's
+        statistics go on there as well. Raises ClientError for fewer steps than parts, and for a loss that is infinite.
         """
         module = self.model.module.train()
         named = dict(module.named_parameters())
-        optimizer = self._optimizer(round_number, named)
         terms = [
             (named[name], torch.tensor(value, device=self.model.device), term.weight)
             for term in proximal
             for name, value in term.anchor.items()
             if name in named
         ]
-        totals: dict[str, float] = {task.name: 0.0 for task in self.tasks}
-        penalties, steps = 0.0, 0
-        for step, (images, targets) in enumerate(self._batches(round_number), start=1):
-            optimizer.zero_grad(set_to_none=True)
-            with _seeded(derive(self.seed, self.spec.name, round_number, "step", step), self.model.device):
-                losses = self._losses(images, targets)
-            values = {name: float(loss.detach()) for name, loss in losses.items()}
-            self._check_finite(values, round_number, step)
-            penalty = proximal_penalty(terms, self.model.device)
-            objective = sum((self._weight(task) * losses[task.name] for task in self.tasks), start=penalty)
-            objective.backward()  # type: ignore[no-untyped-call]
-            if self.settings.gradient_clip is not None:
-                nn.utils.clip_grad_norm_(named.values(), self.settings.gradient_clip)
-            optimizer.step()
-            for name, value in values.items():
-                totals[name] += value
-            penalties, steps = penalties + float(penalty.detach()), step
-        if self.settings.optimizer_state == "keep":
-            self._optimizer_state = _optimizer_values(optimizer, named)
-        metrics = {name: {"loss": total / steps} for name, total in totals.items()}
-        metrics.setdefault(self.spec.group, {}).update(proximal_penalty=penalties / steps, steps=float(steps))
+        losses: dict[str, list[float]] = {task.name: [] for task in self.tasks}
+        penalties: list[float] = []
+        batches = _in_turn([shard.batches(round_number) for shard in self.shards])
+        for part, count in self._turns(round_number, parts):
+            trained = {name: tensor for name, tensor in named.items() if _belongs(name, part)}
+            for name, tensor in named.items():
+                tensor.requires_grad_(name in trained)
+            optimizer = self._optimizer(round_number, trained)
+            for images, targets in islice(batches, count):
+                step = len(penalties) + 1
+                with _seeded(derive(self.seed, self.spec.name, round_number, "step", step), self.model.device):
+                    found, penalty = self._step(optimizer, terms, images, targets)
+                self._check_finite(found, round_number, step)
+                for task, value in found.items():
+                    losses[task].append(value)
+                penalties.append(penalty)
+            if self.settings.optimizer_state == "keep":
+                self._optimizer_state = {**self._optimizer_state, **_optimizer_values(optimizer, trained)}
+        module.requires_grad_(True)
+        metrics = {name: {"loss": float(np.mean(values))} for name, values in losses.items()}
+        steps = len(penalties)
+        metrics.setdefault(self.spec.group, {}).update(proximal_penalty=sum(penalties) / steps, steps=float(steps))
         return metrics
 
-    def _batches(self, round_number: int) -> Iterable[Batch]:
-        left = self.settings.max_steps
-        for epoch in range(self.settings.epochs):
-            for batch in training_batches(
-                self.dataset,
-                self.spec.train_ids,
-                self.tasks,
-                self.augmentation,
-                batch_size=self.settings.batch_size,
-                seed=derive(self.seed, self.spec.name, round_number, epoch),
-                workers=self.settings.loading_workers,
-            ):
-                if left == 0:
-                    return
-                left = None if left is None else left - 1
-                yield batch
+    def _turns(self, round_number: int, parts: Sequence[Part]) -> list[tuple[Part, int]]:
+        steps = sum(shard.steps for shard in self.shards)
+        if steps < len(parts):
+            raise ClientError(
+                f"client {self.spec.name}, round {round_number}: {steps} steps cannot be shared among {len(parts)} "
+                "turns of training parts; raise local.epochs or local.max_steps"
+            )
+        ends = [steps * number // len(parts) for number in range(len(parts) + 1)]
+        return [(part, end - start) for part, start, end in zip(parts, ends, ends[1:], strict=False)]
+
+    def _step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        terms: Sequence[tuple[Tensor, Tensor, float]],
+        images: Tensor,
+        targets: Mapping[str, BatchTarget],
+    ) -> tuple[dict[str, float], float]:
+        """One optimization step; the losses by task and the penalty that it started from."""
+        # the model's, not the optimizer's: clipping must not see what other parts or clients left behind
+        self.model.module.zero_grad(set_to_none=True)
+        losses = self._losses(images, targets)
+        penalty = proximal_penalty(terms, self.model.device)
+        objective = sum((self._weight(task) * losses[task.name] for task in self.tasks if task.name in losses), penalty)
+        objective.backward()  # type: ignore[no-untyped-call]
+        if self.settings.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.model.module.parameters(), self.settings.gradient_clip)
+        optimizer.step()
+        return {name: float(loss.detach()) for name, loss in losses.items()}, float(penalty.detach())
 
     def _losses(self, images: Tensor, targets: Mapping[str, BatchTarget]) -> dict[str, Tensor]:
         moved = {name: _moved(target, self.model.device) for name, target in targets.items()}
@@ -207,17 +225,27 @@ class Trainer:
         if s.optimizer_state == "keep":
             for key, value in self._optimizer_state.items():
                 name, part = key.rsplit("/", 1)
-                optimizer.state[named[name]][part] = torch.tensor(value, device=self.model.device)
+                if name in named:
+                    optimizer.state[named[name]][part] = torch.tensor(value, device=self.model.device)
         return optimizer
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """Metrics by task over the client's held-out images, each in its own size, however the network saw it."""
+        """Metrics by task over the client's held-out images, each in its own size, however the network saw it.
+
+        A pooled client has no such images, and no metrics.
+        """
+        if self.spec.pooled:
+            return {}
+        (shard,) = self.shards
         module = self.model.module.eval()
         metrics = {task.name: task.make_metric() for task in self.tasks}
-        names = [task.name for task in self.tasks]
         batches = held_out_batches(
-            self.dataset, self.spec.held_out_ids, names, self.evaluation_batch_size, self.augmentation.input_size
+            shard.dataset,
+            self.spec.held_out_ids,
+            [task.name for task in self.tasks],
+            self.evaluation_batch_size,
+            shard.augmentation.input_size,
         )
         for images, samples in batches:
             height, width = samples[0].image.shape[:2]
@@ -251,6 +279,22 @@ def proximal_penalty(terms: Iterable[tuple[Tensor, Tensor, float]], device: torc
     for parameter, anchor, weight in terms:
         total = total + 0.5 * weight * (parameter - anchor).square().sum()
     return total
+
+
+def _in_turn(streams: Sequence[Iterator[Item]]) -> Iterator[Item]:
+    """One of each stream in turn, until all have ended."""
+    going = list(streams)
+    while going:
+        still = []
+        for stream in going:
+            for item in islice(stream, 1):
+                yield item
+                still.append(stream)
+        going = still
+
+
+def _belongs(name: str, part: Part) -> bool:
+    return part == "model" or name.startswith(ENCODER) == (part == "encoder")
 
 
 def _floats(module: nn.Module) -> dict[str, Tensor]:

@@ -1,21 +1,31 @@
 """Fixtures shared by every test: real data, one small generated data set, one Ray."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
+import torch
 
 from mfed_ray.annotations import Detections, Objects, Prediction, Segments, Target
+from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.data.generated import generate_coco, generate_pascal_context
 from mfed_ray.experiment import Experiment, parse_experiment
+from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
 from mfed_ray.experiment.loading import merge
 from mfed_ray.labels import VOID
+from mfed_ray.messages import ClientSpec, Params, State
+from mfed_ray.runtime.serial import SerialBackend
+from mfed_ray.runtime.worker import Worker
+from mfed_ray.simulation import RoundReport
+from mfed_ray.training import LoadedModel, float_values
 
 MakeExperiment = Callable[..., Experiment]
+Rounds = list[tuple[RoundReport, Checkpoint]]
 
 
 @pytest.fixture(scope="session")
@@ -172,3 +182,60 @@ def ray_cluster() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@lru_cache(maxsize=4)
+def _models(model: str, encoders: tuple[tuple[str, ...], ...], seed: int) -> dict[tuple[str, ...], LoadedModel]:
+    """Built once for all runs that have them, since a trainer sets all that its model holds before each use."""
+    del model, encoders, seed
+    return {}
+
+
+def _factory(experiment: Experiment) -> TrainerFactory:
+    encoders = tuple((experiment.encoder_of(one.tasks), *one.tasks) for one in experiment.clients)
+    return TrainerFactory(experiment, models=_models(experiment.model.model_dump_json(), encoders, experiment.seed))
+
+
+def _serially(
+    experiment: Experiment,
+    clients: Sequence[ClientSpec] | None = None,
+    *,
+    until: int | None = None,
+    resume: Checkpoint | None = None,
+) -> Rounds:
+    clients = make_clients(experiment) if clients is None else clients
+    simulation = make_simulation(experiment, clients)
+    by_name = {client.name: client for client in simulation.everybody}
+    backend = SerialBackend(Worker(by_name, experiment.algorithm, _factory(experiment), threads=1))
+    rounds: Rounds = []
+    for event in simulation.run(backend, resume):
+        if isinstance(event, tuple):
+            rounds.append(event)
+            if event[0].round == until:
+                break
+    return rounds
+
+
+@pytest.fixture(scope="session")
+def serially() -> Callable[..., Rounds]:
+    """``serially(experiment, clients, until=round, resume=checkpoint)``: reports and checkpoints of a federation run in
+    this process, round 0 first, without a folder."""
+    return _serially
+
+
+def _deployed(experiment: Experiment, rounds: Rounds) -> dict[str, Params]:
+    torch.set_num_threads(1)
+    factory, models = _factory(experiment), dict[str, Params]()
+    report, last = rounds[-1]
+    for client in make_clients(experiment):
+        trainer = factory(client)
+        load = experiment.algorithm.instruct(last.server, client, report.round + 1).load
+        trainer.start(last.clients.get(client.name, State()), *load)
+        models[client.name] = float_values(trainer.model.module)
+    return models
+
+
+@pytest.fixture(scope="session")
+def deployed() -> Callable[[Experiment, Rounds], dict[str, Params]]:
+    """``deployed(experiment, rounds)``: each client's whole model as the round after the last would start it."""
+    return _deployed

@@ -32,7 +32,7 @@ CONFINED = {
     "numba": {"jit"},
     "typer": {"cli"},
     "rich": {"progress"},
-    "scipy": {"data", "metrics"},
+    "scipy": {"algorithms", "data", "metrics"},
     "PIL": {"data", "predictions"},
     "pycocotools": {"data", "metrics", "predictions"},
     "msgspec": {"data"},

@@ -9,7 +9,8 @@ import torch
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Sample
 from mfed_ray.data.transforms import Augmentation, to_tensor
-from mfed_ray.loading import Batch, held_out_batches, training_batches
+from mfed_ray.loading import Batch, Shard, held_out_batches, training_batches
+from mfed_ray.messages import ClientSpec
 from mfed_ray.tasks import get_task
 
 TASKS = [get_task("semantic_segmentation"), get_task("surface_normals")]
@@ -94,6 +95,53 @@ def test_global_random_numbers_are_left_alone(scenes: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(4)
     assert torch.equal(images(epoch(scenes, 8)), first)
+
+
+def shard(root: Path, count: int, name: str = "saliency-0", **settings: Any) -> Shard:
+    dataset = PascalContext(root)
+    client = ClientSpec(name, ("saliency",), "scenes", tuple(dataset.image_ids("train")[:count]), ())
+    given = {"epochs": 1, "batch_size": 4, "max_steps": None, "workers": 0, "seed": 7, **settings}
+    return Shard(client, dataset, [get_task("saliency")], STRONG, **given)
+
+
+@pytest.mark.parametrize(
+    ("count", "epochs", "batch_size", "max_steps", "steps"),
+    [
+        (11, 1, 4, None, 2),  # 11 = 4 + 4 and an incomplete batch
+        (11, 3, 4, None, 6),
+        (3, 2, 4, None, 2),  # the only batch of an epoch, however small
+        (11, 3, 4, 5, 5),
+        (11, 3, 4, 7, 6),
+        (11, 3, 4, 2, 2),
+    ],
+)
+def test_a_shard_has_as_many_batches_as_it_says(
+    scenes: Path, count: int, epochs: int, batch_size: int, max_steps: int | None, steps: int
+) -> None:
+    one = shard(scenes, count, epochs=epochs, batch_size=batch_size, max_steps=max_steps)
+    assert (one.steps, len(list(one.batches(1)))) == (steps, steps)
+
+
+def test_a_rounds_batches_are_a_function_of_seed_client_and_round(scenes: Path) -> None:
+    one = images(list(shard(scenes, 8).batches(1)))
+    assert torch.equal(one, images(list(shard(scenes, 8).batches(1))))
+    others = [
+        shard(scenes, 8).batches(2),
+        shard(scenes, 8, "saliency-1").batches(1),
+        shard(scenes, 8, seed=8).batches(1),
+    ]
+    assert not any(torch.equal(one, images(list(other))) for other in others)
+
+
+def test_epochs_follow_one_another_and_steps_cut_the_last(scenes: Path) -> None:
+    """The first epoch of several is the one of one; a bound takes from the end. No two epochs are alike."""
+    single, whole, cut = (
+        images(list(shard(scenes, 8, epochs=epochs, max_steps=steps).batches(1)))
+        for epochs, steps in ((1, None), (3, None), (3, 3))
+    )
+    assert torch.equal(whole[:8], single)
+    assert torch.equal(cut, whole[:12])
+    assert not torch.equal(whole[8:16], whole[:8])
 
 
 class Plain:

@@ -12,9 +12,9 @@ import torch
 from mfed_ray.errors import ClientError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_local_training
-from mfed_ray.messages import State
+from mfed_ray.messages import ClientSpec, State
 from mfed_ray.params import decoders_of, encoder_of
-from mfed_ray.training import Proximal, Trainer, proximal_penalty
+from mfed_ray.training import Part, Proximal, Trainer, proximal_penalty
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -144,6 +144,100 @@ def test_kept_optimizer_state_goes_on_where_it_stopped(tiny: MakeExperiment, opt
         assert {float(step) for step in steps} == {2.0}
 
 
+def moved_parts(trainer: Trainer, *parts: Part) -> set[str]:
+    """Which learned parameters a round moves: ``encoder``, ``decoders``. Each moves whole or not at all."""
+    learned = dict(trainer.model.module.named_parameters())
+    trainer.start(State())
+    start = trainer.shared()
+    trainer.train(1, parts=parts)
+    moved = {
+        part: {not np.array_equal(value, start[name]) for name, value in trainer.shared().items() if name in names}
+        for part in ("encoder", "decoders")
+        if (names := {name for name in learned if name.startswith(f"{part}.")})
+    }
+    assert all(len(answers) == 1 for answers in moved.values())
+    return {part for part, answers in moved.items() if answers == {True}}
+
+
+def test_a_part_is_trained_while_the_rest_stands_still(tiny: MakeExperiment) -> None:
+    trainer = first_trainer(tiny(local={"weight_decay": 0.1}))
+    assert moved_parts(trainer, "decoders") == {"decoders"}
+    assert moved_parts(trainer, "encoder") == {"encoder"}
+    assert moved_parts(trainer, "decoders", "encoder") == {"encoder", "decoders"}
+    assert moved_parts(trainer, "model") == {"encoder", "decoders"}  # nothing stays frozen
+
+
+def test_statistics_go_on_where_the_parameters_stand_still(tiny: MakeExperiment) -> None:
+    trainer = first_trainer(tiny(model={"normalisation": "average"}))
+    trainer.start(State())
+    start = trainer.shared()
+    trainer.train(1, parts=("decoders",))
+    assert not np.array_equal(trainer.shared()["encoder.bn1.running_mean"], start["encoder.bn1.running_mean"])
+    np.testing.assert_array_equal(trainer.shared()["encoder.bn1.weight"], start["encoder.bn1.weight"])
+
+
+@pytest.mark.parametrize(("steps", "of_the_decoders"), [(2, 1), (3, 1), (4, 2)])
+def test_parts_share_the_rounds_steps(tiny: MakeExperiment, steps: int, of_the_decoders: int) -> None:
+    """The first part takes the first half of the batches, as if there were no others; the second the rest."""
+    whole = first_trainer(tiny(local={"max_steps": steps, "epochs": 2}))
+    half = first_trainer(tiny(local={"max_steps": of_the_decoders, "epochs": 2}))
+    for trainer in (whole, half):
+        trainer.start(State())
+    assert whole.train(1, parts=("decoders", "encoder"))["semantic_segmentation"]["steps"] == steps
+    half.train(1, parts=("decoders",))
+    for name, value in decoders_of(half.shared()).items():
+        np.testing.assert_array_equal(whole.shared()[name], value)
+
+
+def test_more_parts_than_steps(tiny: MakeExperiment) -> None:
+    trainer = first_trainer(tiny(local={"max_steps": 1}))
+    trainer.start(State())
+    message = (
+        "client semantic_segmentation-0, round 3: 1 steps cannot be shared among 2 turns of training parts; raise "
+        r"local\.epochs or local\.max_steps"
+    )
+    with pytest.raises(ClientError, match=message):
+        trainer.train(3, parts=("decoders", "encoder"))
+
+
+def test_parts_keep_each_its_optimizer_state(tiny: MakeExperiment) -> None:
+    """AdamW counts each parameter's own steps: a part that had no turn keeps its count, and is not forgotten."""
+    trainer = first_trainer(tiny(local={"optimizer_state": "keep", "max_steps": 2}))
+
+    def train(state: State, *parts: Part) -> tuple[State, dict[str, set[float]]]:
+        trainer.start(state, trainer.shared())
+        trainer.train(1, parts=parts)
+        kept = trainer.state()
+        steps = {name: value for name, value in kept.params["optimizer"].items() if name.endswith("/step")}
+        assert len(steps) == len(dict(trainer.model.module.named_parameters()))
+        return kept, {
+            part: {float(value) for name, value in steps.items() if name.startswith(f"{part}.")}
+            for part in ("encoder", "decoders")
+        }
+
+    first, counted = train(State(), "decoders", "encoder")
+    assert counted == {"encoder": {1.0}, "decoders": {1.0}}
+    second, counted = train(first, "decoders")
+    assert counted == {"encoder": {1.0}, "decoders": {3.0}}
+    name = "encoder.conv1.weight/exp_avg"
+    np.testing.assert_array_equal(second.params["optimizer"][name], first.params["optimizer"][name])
+    _, counted = train(second, "model")
+    assert counted == {"encoder": {3.0}, "decoders": {5.0}}
+
+
+def test_gradients_that_others_left_behind_do_not_count(tiny: MakeExperiment) -> None:
+    """Clients of a group take turns with one model: what clipping sees is this step's gradient alone."""
+    trainer = first_trainer(tiny(local={"optimizer": "sgd", "gradient_clip": 0.01, "learning_rate": 1.0}))
+
+    def fit() -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+        trainer.start(State())
+        trainer.train(1, parts=("decoders", "encoder"))
+        return trainer.shared()
+
+    first, again = fit(), fit()
+    assert all(np.array_equal(value, again[name]) for name, value in first.items())
+
+
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [("constant", [1, 1, 1]), ("cosine", [1, 0.5 + 0.5 * 0.5**0.5, 0.5]), ("polynomial", [1, 0.75**0.9, 0.5**0.9])],
@@ -203,6 +297,18 @@ def test_a_client_of_two_tasks_trains_both_decoders(tiny: MakeExperiment) -> Non
         name = f"decoders.{task}.classifier.bias"
         assert not np.array_equal(trainer.shared()[name], start[name])
     assert set(trainer.evaluate()) == {"saliency", "surface_normals"}
+
+
+def test_a_pooled_client_has_nothing_to_be_evaluated_on(tiny: MakeExperiment) -> None:
+    experiment = tiny()
+    members = tuple(make_clients(experiment)[2:])
+    trainer = TrainerFactory(experiment)(ClientSpec("pool", ("saliency", "surface_normals"), "scenes", (), (), members))
+    trainer.start(State())
+    metrics = trainer.train(1)
+    assert metrics["saliency+surface_normals"]["steps"] == 2 + 2
+    assert metrics["saliency"]["loss"] > 0
+    assert metrics["surface_normals"]["loss"] > 0
+    assert trainer.evaluate() == {}
 
 
 def test_evaluation_does_not_depend_on_its_batches(tiny: MakeExperiment) -> None:

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
+from mfed_ray.params import encoder_of
 from mfed_ray.training import Trainer
 
-Probe = Callable[[Params, int], NDArray[np.float32]]
-"""``probe(encoder, images)``: features [rows, channels] of a fixed batch of ``images`` images, on the server."""
+Probe = Callable[[str, Params, int], NDArray[np.float32]]
+"""``probe(group, encoder, images)``: features [rows, channels] that the group's encoder with these parameters gives of
+a fixed batch of ``images`` images, on the server."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,23 @@ class Fit:
 class Algorithm(BaseModel, ABC):
     """A federated algorithm: hyper-parameters as fields (unknown keys forbidden), and four pure functions.
 
-    ``fit`` runs where the client runs, the others where the server runs. No algorithm inherits from another.
+    ``fit`` runs where the client runs, the others where the server runs. No algorithm inherits from another. The
+    server's functions see clients and updates in the order of the clients' names, and in a round with a cohort the
+    updates of its clients alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def trainees(self, clients: Sequence[ClientSpec]) -> Sequence[ClientSpec]:
+        """Who trains: the clients. All are evaluated, whoever trained."""
+        return clients
+
     @abstractmethod
-    def init(self, clients: Sequence[ClientSpec], initial: Params) -> State:
-        """The server's state before the first round. ``initial`` has the encoder and every task's decoder."""
+    def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
+        """The server's state before the first round, from the initial model of each task group.
+
+        Raises ConfigError where the algorithm cannot serve these clients.
+        """
 
     @abstractmethod
     def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
@@ -55,7 +67,7 @@ class Algorithm(BaseModel, ABC):
 
     @abstractmethod
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
-        """The server's next state from the clients' updates, which come in the order of the clients."""
+        """The server's next state from the clients' updates."""
 
 
 def by_group(items: Iterable[Any]) -> dict[str, list[Any]]:
@@ -64,3 +76,19 @@ def by_group(items: Iterable[Any]) -> dict[str, list[Any]]:
     for item in items:
         groups.setdefault(item.group, []).append(item)
     return groups
+
+
+def common_encoder(algorithm: str, initial: Mapping[str, Params]) -> Params:
+    """The initial encoder that all groups have. Raises ConfigError that names the first difference."""
+    groups = {group: encoder_of(params) for group, params in initial.items()}
+    (first, encoder), *others = groups.items()
+    for group, other in others:
+        for name in sorted({*encoder} | {*other}):
+            here, there = (tree[name].shape if name in tree else "missing" for tree in (encoder, other))
+            if here != there:
+                raise ConfigError(
+                    f"algorithm.name: {algorithm} shares one encoder among all clients, but {name} is {here} at "
+                    f"{first} and {there} at {group}; give all clients one encoder, or use local, fedavg, fedprox, "
+                    "ditto or mfed"
+                )
+    return encoder

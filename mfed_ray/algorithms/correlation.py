@@ -1,20 +1,34 @@
-"""How much two tasks agree: cosine of updates, or linear CKA of features."""
+"""How much two tasks agree: cosine of updates, linear CKA of features, or a matrix that is given."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mfed_ray.algorithms.fusion import common_names
+from mfed_ray.errors import ConfigError
 from mfed_ray.messages import Params
 from mfed_ray.params import cosine
 
 Correlations = dict[tuple[str, str], float]
+"""By ordered pair of task groups."""
+
+Matrix = dict[str, dict[str, float]]
+"""By task group and task group; each pair once or twice, alike."""
 
 
 def update_cosine(updates: Mapping[str, Params]) -> Correlations:
-    """Cosine of the encoder updates of each ordered pair of groups, in [-1, 1]; 1 on the diagonal."""
-    return _symmetric(list(updates), lambda a, b: cosine(updates[a], updates[b]))
+    """Cosine of the encoder updates of each ordered pair of groups, in [-1, 1]; 1 on the diagonal.
+
+    Of encoders that differ it is that of the blocks that they have alike, 0 where there are none.
+    """
+
+    def measure(a: str, b: str) -> float:
+        alike = common_names(updates[a], updates[b])
+        return cosine(*({name: value for name, value in updates[x].items() if name in alike} for x in (a, b)))
+
+    return _symmetric(list(updates), measure)
 
 
 def feature_cka(features: Mapping[str, NDArray[np.float32]]) -> Correlations:
@@ -32,6 +46,37 @@ def linear_cka(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
     x64, y64 = x64 - x64.mean(dim=0), y64 - y64.mean(dim=0)
     cross, own_x, own_y = (float((a.T @ b).norm()) for a, b in ((y64, x64), (x64, x64), (y64, y64)))
     return cross**2 / (own_x * own_y) if own_x * own_y > 0.0 else 0.0
+
+
+def check_matrix(matrix: Matrix) -> None:
+    """Raises ValueError for a value outside [-1, 1] and for a pair with two values."""
+    for a, row in matrix.items():
+        for b, value in row.items():
+            if not -1.0 <= value <= 1.0:
+                raise ValueError(f"correlation_matrix.{a}.{b}: {value} is outside [-1, 1]")
+            if (other := matrix.get(b, {}).get(a, value)) != value:
+                raise ValueError(f"correlation_matrix is not symmetric: {a}.{b} is {value}, {b}.{a} is {other}")
+
+
+def check_groups(matrix: Matrix, groups: Sequence[str]) -> None:
+    """Raises ConfigError for a name that is no task group, and for a pair without a value."""
+    if unknown := sorted({*matrix, *(b for row in matrix.values() for b in row)} - set(groups)):
+        raise ConfigError(
+            f"algorithm.correlation_matrix: {', '.join(unknown)} is no task group here; groups: {', '.join(groups)}"
+        )
+    for i, a in enumerate(groups):
+        for b in groups[i + 1 :]:
+            if _value(matrix, a, b) is None:
+                raise ConfigError(f"algorithm.correlation_matrix: no value for {a} and {b}; every pair needs one")
+
+
+def given(matrix: Matrix, groups: Sequence[str]) -> Correlations:
+    """The matrix's values for these groups, which ``check_groups`` has passed; 1 on the diagonal."""
+    return _symmetric(list(groups), lambda a, b: _value(matrix, a, b) or 0.0)
+
+
+def _value(matrix: Matrix, a: str, b: str) -> float | None:
+    return matrix.get(a, {}).get(b, matrix.get(b, {}).get(a))
 
 
 def _symmetric(groups: list[str], measure: Callable[[str, str], float]) -> Correlations:

@@ -1,23 +1,31 @@
 """FedAvg within each task group.
 
 McMahan, Moore, Ramage, Hampson, Agüera y Arcas: Communication-Efficient Learning of Deep Networks from Decentralized
-Data, AISTATS 2017, Algorithm 1. Clients of different tasks share nothing.
+Data, AISTATS 2017, Algorithm 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, by_group
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, common_encoder
+from mfed_ray.algorithms.server import Scope, ServerOptimizer, Weighting, group_means
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
-from mfed_ray.params import of_tasks, weighted_mean
 from mfed_ray.training import Trainer
 
 
 class FedAvg(Algorithm):
     """w_t = sum_k n_k / N_t w_k over the clients k of task group t. Bytes per client and round: |w| up, |w| down."""
 
-    def init(self, clients: Sequence[ClientSpec], initial: Params) -> State:
+    scope: Scope = "task"
+    """`task`: clients of different tasks share nothing. `all`: their encoders are averaged over all clients as well."""
+    weighting: Weighting = "examples"
+    server: ServerOptimizer = ServerOptimizer()
+
+    def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
         """One global model per task group."""
-        return State({client.group: of_tasks(initial, client.tasks) for client in clients})
+        del clients
+        if self.scope == "all":
+            common_encoder("fedavg with scope: all", initial)
+        return State(initial)
 
     def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
         """Load the group's global model."""
@@ -30,10 +38,7 @@ class FedAvg(Algorithm):
         return Fit(trainer.shared(), trainer.state(), metrics)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
-        """Average each group's models, weighted by examples."""
+        """Average each group's models."""
         del probe
-        means = {
-            group: weighted_mean([update.params for update in members], [update.examples for update in members])
-            for group, members in by_group(updates).items()
-        }
-        return State({**state.params, **means}), Diagnostics()
+        means = group_means(updates, self.weighting, self.scope)
+        return State(self.server.step(state, means)), Diagnostics()

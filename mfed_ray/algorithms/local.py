@@ -1,6 +1,6 @@
 """Local training: every client alone. The baseline of Delta_m."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
@@ -10,7 +10,7 @@ from mfed_ray.training import Trainer
 class Local(Algorithm):
     """Each client trains its own model from the common initial parameters and sends nothing. Bytes up and down: 0."""
 
-    def init(self, clients: Sequence[ClientSpec], initial: Params) -> State:
+    def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
         """Nothing to keep: the clients keep their models."""
         del clients, initial
         return State()

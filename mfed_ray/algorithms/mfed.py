@@ -9,7 +9,9 @@ decoder D_k, n_k examples, N_t = sum of n_k over the group:
     cross-task  E_t = sum_{s in S_t} p_s Ebar_s / sum_{s in S_t} p_s,   S_t = {t} with {s : C_st >= tau}
 
 The paper's text leaves open whether the regulariser acts on decoder or encoder: lambda acts on the decoder, as its
-abstract says; mu, 0 by default, on the encoder. tau <= -1 is the paper's plain fusion of every task.
+abstract says; mu, 0 by default, on the encoder. tau <= -1 is the paper's plain fusion of every task. Beyond the paper:
+S_t decided from evidence (``mfed_ray.algorithms.agreement``), soft weights, and encoders that agree in some blocks only
+(``mfed_ray.algorithms.fusion``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +19,28 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from mfed_ray.algorithms.agreement import displacements, measure, partners
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, by_group
-from mfed_ray.algorithms.correlation import Correlations, feature_cka, update_cosine
+from mfed_ray.algorithms.correlation import (
+    Correlations,
+    Matrix,
+    check_groups,
+    check_matrix,
+    feature_cka,
+    given,
+    update_cosine,
+)
+from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse
+from mfed_ray.algorithms.server import ServerOptimizer, Weighting, group_means
 from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
-from mfed_ray.params import decoders_of, difference, encoder_of, of_tasks, weighted_mean
+from mfed_ray.params import decoders_of, difference, encoder_of
 from mfed_ray.training import Proximal, Trainer
+
+Entry = tuple[str, str, float]
+
+AUTO_MOMENTUM = 0.8
+"""Share of the past in the evidence of `correlation_threshold: auto` if ``correlation_momentum`` is not set."""
 
 
 class MFed(Algorithm):
@@ -35,43 +53,61 @@ class MFed(Algorithm):
     """lambda: pull of each local decoder towards its group's global decoder."""
     encoder_proximal_weight: float = Field(0.0, ge=0.0)
     """mu: pull of each local encoder towards the fused encoder that it started from."""
-    correlation_threshold: float = -1.0
-    """tau: groups fuse their encoders where their correlation is at least this; above 1 none do."""
+    correlation_threshold: float | Literal["auto"] = -1.0
+    """tau: groups fuse their encoders where their correlation is at least this; above 1 none do. `auto`: where their
+    updates are evidence that fusing helps."""
     correlation: Literal["update_cosine", "cka", "matrix"] = "update_cosine"
-    correlation_momentum: float = Field(0.0, ge=0.0, lt=1.0)
-    """Share of the last rounds' correlation in an exponential moving average; 0: this round's alone."""
-    correlation_matrix: dict[str, dict[str, float]] | None = None
+    correlation_momentum: float | None = Field(None, ge=0.0, lt=1.0)
+    """Share of the last rounds' correlation, or evidence, in an exponential moving average; None: 0, under auto 0.8."""
+    correlation_matrix: Matrix | None = None
     """For ``correlation: matrix``: by task group and task group, symmetric, in [-1, 1], each pair at least once."""
     probe_images: int = Field(32, ge=2)
     """For ``correlation: cka``: number of training images whose features are compared."""
+    fusion: Literal["hard", "soft"] = "hard"
+    """Weight of s in E_t: p_s for all of S_t, or p_s max(C_st, 0), under auto p_s times its agreement with t as a share
+    of that within tasks; p_t for t itself."""
     fusion_weights: Literal["uniform", "examples"] = "uniform"
     """p_s: 1, or the group's number of examples N_s."""
     decoder_init: Literal["local", "global"] = "local"
     """What a client's decoder starts each round from: its own last value, or its group's global decoder."""
+    weighting: Weighting = "examples"
+    server: ServerOptimizer = ServerOptimizer()
 
     @model_validator(mode="after")
-    def _check_matrix(self) -> "MFed":
-        matrix = self.correlation_matrix
-        if (matrix is not None) != (self.correlation == "matrix"):
+    def _check_correlation(self) -> "MFed":
+        if (self.correlation_matrix is not None) != (self.correlation == "matrix"):
             raise ValueError("correlation_matrix goes with correlation: matrix, and only with it")
-        for a, row in (matrix or {}).items():
-            for b, value in row.items():
-                if not -1.0 <= value <= 1.0:
-                    raise ValueError(f"correlation_matrix.{a}.{b}: {value} is outside [-1, 1]")
-                if (other := (matrix or {}).get(b, {}).get(a, value)) != value:
-                    raise ValueError(f"correlation_matrix is not symmetric: {a}.{b} is {value}, {b}.{a} is {other}")
+        if self.correlation_threshold == "auto" and self.correlation != "update_cosine":
+            raise ValueError(
+                f"correlation_threshold: auto decides from updates; allowed with correlation: update_cosine, found "
+                f"{self.correlation}"
+            )
+        check_matrix(self.correlation_matrix or {})
         return self
 
-    def init(self, clients: Sequence[ClientSpec], initial: Params) -> State:
-        """One encoder for all groups, one decoder per group, no correlations yet."""
-        encoder = encoder_of(initial)
+    def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
+        """One encoder and one decoder per group, no correlations yet."""
+        if self.correlation_threshold == "auto":
+            self._check_evidence(clients)
+        if self.correlation_threshold == "auto" or self.correlation_threshold <= 1.0:
+            check_overlap({group: encoder_of(model) for group, model in initial.items()})
+        if self.correlation_matrix is not None:
+            check_groups(self.correlation_matrix, list(initial))
+        encoders: dict[tuple[int, ...], Params] = {}
         params: dict[str, Params] = {}
-        for group, members in by_group(clients).items():
-            params[f"encoder/{group}"] = encoder
-            params[f"decoder/{group}"] = decoders_of(of_tasks(initial, members[0].tasks))
-        if self.correlation == "matrix":
-            self._given_correlations(list(by_group(clients)))
+        for group, model in initial.items():
+            encoder = encoder_of(model)
+            params[f"encoder/{group}"] = encoders.setdefault(tuple(map(id, encoder.values())), encoder)
+            params[f"decoder/{group}"] = decoders_of(model)
         return State(params)
+
+    def _check_evidence(self, clients: Sequence[ClientSpec]) -> None:
+        groups = by_group(clients)
+        if len(groups) > 1 and all(len(members) < 2 for members in groups.values()):
+            raise ConfigError(
+                "algorithm.correlation_threshold: auto compares the agreement between tasks with that of clients "
+                f"within a task, but none of {', '.join(groups)} has two clients; give a number from -1 to 1"
+            )
 
     def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
         """Load the group's fused encoder (and its decoder, if so chosen); stay near what carries a proximal weight."""
@@ -101,64 +137,71 @@ class MFed(Algorithm):
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """Average within groups, correlate the groups' encoders, fuse those that agree."""
         groups = by_group(updates)
-        means = {
-            group: weighted_mean([update.params for update in members], [update.examples for update in members])
-            for group, members in groups.items()
+        means = group_means(updates, self.weighting)
+        encoders: dict[str, Params] = {group: encoder_of(mean) for group, mean in means.items()}
+        starts = {group: state.params[f"encoder/{group}"] for group in groups}
+        correlations, values = self._smoothed(state, "correlations", self._correlate(encoders, starts, probe))
+        if self.correlation_threshold == "auto":
+            found, more = self._agreed(state, groups, encoders, starts)
+            values |= more
+        else:
+            found = self._correlated(correlations, encoders, self.correlation_threshold)
+        weights = self._group_weights(groups)
+        shares = {
+            t: {s: weights[s] * (strength if self.fusion == "soft" else 1.0) for s, strength in row.items()}
+            for t, row in found.items()
         }
-        encoders = {group: encoder_of(mean) for group, mean in means.items()}
-        correlations = self._smoothed(state, self._correlate(state, encoders, probe))
-        weights = {
-            group: float(sum(update.examples for update in members)) if self.fusion_weights == "examples" else 1.0
-            for group, members in groups.items()
-        }
-        partners = {
-            group: tuple(s for s in groups if s == group or correlations[s, group] >= self.correlation_threshold)
-            for group in groups
-        }
-        fused = self._fuse(encoders, weights, partners)
-        params = dict(state.params)
-        for group in groups:
-            params[f"encoder/{group}"] = fused[group]
-            params[f"decoder/{group}"] = decoders_of(means[group])
-        values = {"correlations": [[a, b, value] for (a, b), value in correlations.items()]}
-        pairs = frozenset((s, group) for group, members in partners.items() for s in members)
-        return State(params, values), Diagnostics(correlations, pairs)
+        aggregated = {f"encoder/{group}": tree for group, tree in fuse(encoders, shares).items()}
+        aggregated |= {f"decoder/{group}": decoders_of(mean) for group, mean in means.items()}
+        pairs = frozenset((s, t) for t, row in shares.items() for s, share in row.items() if share > 0.0)
+        return State(self.server.step(state, aggregated), values), Diagnostics(correlations, pairs)
 
-    def _fuse(
-        self, encoders: Mapping[str, Params], weights: Mapping[str, float], partners: Mapping[str, tuple[str, ...]]
-    ) -> dict[str, Params]:
-        """One tree per distinct set of partners, shared by the groups that have it: sent and stored once."""
-        distinct = {
-            members: weighted_mean([encoders[s] for s in members], [weights[s] for s in members])
-            for members in set(partners.values())
-        }
-        return {group: distinct[members] for group, members in partners.items()}
-
-    def _correlate(self, state: State, encoders: Mapping[str, Params], probe: Probe) -> Correlations:
-        if self.correlation == "matrix":
-            return self._given_correlations(list(encoders))
+    def _correlate(self, encoders: Mapping[str, Params], starts: Mapping[str, Params], probe: Probe) -> Correlations:
+        if self.correlation_matrix is not None:
+            return given(self.correlation_matrix, list(encoders))
         if self.correlation == "cka":
-            return feature_cka({group: probe(encoder, self.probe_images) for group, encoder in encoders.items()})
-        return update_cosine(
-            {group: difference(mean, state.params[f"encoder/{group}"]) for group, mean in encoders.items()}
-        )
+            return feature_cka({group: probe(group, tree, self.probe_images) for group, tree in encoders.items()})
+        return update_cosine({group: difference(mean, starts[group]) for group, mean in encoders.items()})
 
-    def _smoothed(self, state: State, found: Correlations) -> Correlations:
-        last = {(a, b): value for a, b, value in state.values.get("correlations", [])}
-        beta = self.correlation_momentum
-        return {pair: beta * last.get(pair, value) + (1.0 - beta) * value for pair, value in found.items()}
+    def _correlated(self, correlations: Correlations, encoders: Mapping[str, Params], tau: float) -> Shares:
+        """S_t by threshold, and how strongly each of it correlates."""
+        return {
+            t: {
+                s: max(correlations[s, t], 0.0)
+                for s in encoders
+                if s == t or (correlations[s, t] >= tau and common_names(encoders[s], encoders[t]))
+            }
+            for t in encoders
+        }
 
-    def _given_correlations(self, groups: Sequence[str]) -> Correlations:
-        matrix = self.correlation_matrix or {}
-        if unknown := sorted({*matrix, *(b for row in matrix.values() for b in row)} - set(groups)):
-            raise ConfigError(
-                f"algorithm.correlation_matrix: {', '.join(unknown)} is no task group here; groups: {', '.join(groups)}"
-            )
-        found: Correlations = {(group, group): 1.0 for group in groups}
-        for i, a in enumerate(groups):
-            for b in groups[i + 1 :]:
-                value = matrix.get(a, {}).get(b, matrix.get(b, {}).get(a))
-                if value is None:
-                    raise ConfigError(f"algorithm.correlation_matrix: no value for {a} and {b}; every pair needs one")
-                found[a, b] = found[b, a] = value
-        return found
+    def _agreed(
+        self,
+        state: State,
+        groups: Mapping[str, Sequence[Update]],
+        encoders: Mapping[str, Params],
+        starts: Mapping[str, Params],
+    ) -> tuple[Shares, dict[str, list[Entry]]]:
+        """S_t by evidence, and how strongly each of it agrees, as a share of the agreement within groups."""
+        gram = displacements(encoders, starts)
+        evidence, values = self._smoothed(state, "evidence", measure(gram, groups, starts))
+        weights, found = self._group_weights(groups), {}
+        for t in groups:
+            eligible = [s for s in groups if common_names(encoders[s], encoders[t])]
+            members = partners(t, gram, evidence, weights, eligible)
+            found[t] = {s: 1.0 if s == t else min(max(evidence[s, t] / evidence[t, t], 0.0), 1.0) for s in members}
+        return found, values
+
+    def _group_weights(self, groups: Mapping[str, Sequence[Update]]) -> dict[str, float]:
+        by_examples = self.fusion_weights == "examples"
+        return {
+            group: float(sum(update.examples for update in members)) if by_examples else 1.0
+            for group, members in groups.items()
+        }
+
+    def _smoothed(self, state: State, key: str, found: Correlations) -> tuple[Correlations, dict[str, list[Entry]]]:
+        """The moving average with the last rounds, and as JSON beside what is known of groups that are not here."""
+        last = {(a, b): value for a, b, value in state.values.get(key, [])}
+        default = AUTO_MOMENTUM if self.correlation_threshold == "auto" else 0.0
+        beta = default if self.correlation_momentum is None else self.correlation_momentum
+        mean = {pair: beta * last.get(pair, value) + (1.0 - beta) * value for pair, value in found.items()}
+        return mean, {key: [(a, b, value) for (a, b), value in (last | mean).items()]}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mfed_ray.data import coco_writer, pascal_writer
 from mfed_ray.data.generated_folder import Parameters, check_processes, generate_folder, scenes_written
+from mfed_ray.data.texture_boards import generate_textures
 
 FORMAT_VERSION = 1
 """Raised whenever the same parameters would give another folder of PASCAL-Context."""
@@ -69,8 +70,8 @@ def generate_coco(
     generate_folder(Path(root), parameters, write)
 
 
-LAYOUTS = {"pascal_context": generate_pascal_context, "coco": generate_coco}
-"""The two by their names in configurations and on the command line."""
+LAYOUTS = {"pascal_context": generate_pascal_context, "coco": generate_coco, "textures": generate_textures}
+"""What can be generated, by the names in configurations and on the command line."""
 
 
 def _write_pascal(root: Path, parameters: Parameters, on_progress: Progress | None, processes: int) -> None:

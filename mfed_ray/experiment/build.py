@@ -1,7 +1,7 @@
 """From a checked configuration to the parts that run: datasets, shards, models, trainers, the simulation."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import islice
 
@@ -17,12 +17,14 @@ from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import to_tensor
 from mfed_ray.errors import DataError, PlacementError
 from mfed_ray.experiment.schema import Clients, Data, Experiment, GeneratedData
+from mfed_ray.loading import Shard
 from mfed_ray.messages import ClientSpec, Params
 from mfed_ray.models.contract import Decoder, DecoderSettings, Encoder
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.multitask import MultiTaskModel, build_model
 from mfed_ray.models.normalisation import private_names
 from mfed_ray.models.pyramid import PyramidEncoder, detector_policy
+from mfed_ray.params import encoder_of
 from mfed_ray.seeds import generator
 from mfed_ray.simulation import Simulation
 from mfed_ray.tasks import get_task
@@ -135,24 +137,25 @@ def make_model(experiment: Experiment, tasks: Sequence[str]) -> MultiTaskModel:
     """A model with freshly initialised decoders for ``tasks``, on the CPU."""
     settings = experiment.model.decoder_settings()
     decoders = {task: partial(_make_decoder, task, settings) for task in tasks}
-    return build_model(partial(_make_encoder, experiment), decoders, experiment.seed)
+    return build_model(partial(_make_encoder, experiment, experiment.encoder_of(tasks)), decoders, experiment.seed)
 
 
 def _make_decoder(task: str, settings: DecoderSettings, channels: Mapping[str, int]) -> Decoder:
     return get_task(task).make_decoder(channels, settings)
 
 
-def _make_encoder(experiment: Experiment) -> Encoder:
+def _make_encoder(experiment: Experiment, name: str) -> Encoder:
     m = experiment.model
-    encoder = make_encoder(m.encoder, m.output_stride, m.weights, m.normalisation)
+    encoder = make_encoder(name, m.output_stride, m.weights, m.normalisation)
     if m.fpn == "decoder":
         return encoder
     return PyramidEncoder(encoder, m.fpn_width, detector_policy(m.decoder_settings()))
 
 
 def make_local_training(experiment: Experiment) -> LocalTraining:
-    """The clients' training settings."""
-    return LocalTraining(**dict(experiment.local), rounds=experiment.rounds)
+    """How clients' models are optimized."""
+    names = {field.name for field in fields(LocalTraining)} - {"rounds"}
+    return LocalTraining(**experiment.local.model_dump(include=names), rounds=experiment.rounds)
 
 
 @dataclass
@@ -166,17 +169,30 @@ class TrainerFactory:
     def __call__(self, client: ClientSpec) -> Trainer:
         """The client's trainer. It shares its model with others: ``start`` it before each use."""
         experiment = self.experiment
-        if client.dataset not in self.datasets:
-            self.datasets[client.dataset] = open_dataset(experiment.data[client.dataset])
         return Trainer(
             client,
             self.model(client.tasks),
-            self.datasets[client.dataset],
+            [self._shard(one) for one in client.pooled or (client,)],
             [get_task(task) for task in client.tasks],
-            experiment.augmentation.build(experiment.images.build()),
             make_local_training(experiment),
             experiment.seed,
             experiment.evaluation.batch_size,
+        )
+
+    def _shard(self, client: ClientSpec) -> Shard:
+        experiment, local = self.experiment, self.experiment.local
+        if client.dataset not in self.datasets:
+            self.datasets[client.dataset] = open_dataset(experiment.data[client.dataset])
+        return Shard(
+            client,
+            self.datasets[client.dataset],
+            [get_task(task) for task in client.tasks],
+            experiment.augmentation.build(experiment.images.build()),
+            local.epochs,
+            local.batch_size,
+            local.max_steps,
+            local.loading_workers,
+            experiment.seed,
         )
 
     def model(self, tasks: tuple[str, ...]) -> LoadedModel:
@@ -208,18 +224,20 @@ class EncoderProbe:
     """
 
     experiment: Experiment
-    _model: MultiTaskModel | None = None
+    _models: dict[str, MultiTaskModel] = field(default_factory=dict)
     _images: dict[int, torch.Tensor] = field(default_factory=dict)
 
     @torch.inference_mode()
-    def __call__(self, encoder: Params, images: int) -> NDArray[np.float32]:
-        """Features, float32 [images * 16, channels], of the encoder with these parameters."""
-        if self._model is None:
-            self._model = make_model(self.experiment, ())
+    def __call__(self, group: str, encoder: Params, images: int) -> NDArray[np.float32]:
+        """Features, float32 [images * 16, channels], of the task group's encoder with these parameters."""
+        name = self.experiment.encoder_of(group.split("+"))
+        if name not in self._models:
+            self._models[name] = build_model(partial(_make_encoder, self.experiment, name), {}, self.experiment.seed)
         if images not in self._images:
             self._images[images] = self._read(images)
-        self._model.load_state_dict({name: torch.tensor(value) for name, value in encoder.items()}, strict=False)
-        encoder_module = self._model.eval().encoder
+        model = self._models[name].eval()
+        model.load_state_dict({name: torch.tensor(value) for name, value in encoder.items()}, strict=False)
+        encoder_module = model.encoder
         stages = encoder_module.body if isinstance(encoder_module, PyramidEncoder) else encoder_module
         cells = [F.adaptive_avg_pool2d(stages(image[None])["c5"], 4)[0] for image in self._images[images]]
         rows: NDArray[np.float32] = torch.stack(cells).flatten(2).transpose(1, 2).flatten(0, 1).numpy()
@@ -238,17 +256,30 @@ class EncoderProbe:
 
 
 def make_simulation(experiment: Experiment, clients: Sequence[ClientSpec]) -> Simulation:
-    """The federation, with its common initial parameters."""
-    tasks = sorted({task for client in clients for task in client.tasks})
-    model = make_model(experiment, tasks)
-    private = private_names(model, experiment.model.normalisation)
-    initial = {name: value for name, value in float_values(model).items() if name not in private}
+    """The federation. Raises ConfigError where its algorithm cannot serve these clients."""
     return Simulation(
         experiment.algorithm,
         clients,
-        initial,
+        make_initial(experiment, clients),
         EncoderProbe(experiment),
         experiment.rounds,
         frozenset(experiment.evaluation.stages),
         experiment.evaluation.every,
+        experiment.clients_per_round,
+        experiment.seed,
     )
+
+
+def make_initial(experiment: Experiment, clients: Sequence[ClientSpec]) -> dict[str, Params]:
+    """The initial model of each task group, less what never leaves a client."""
+    initial: dict[str, Params] = {}
+    encoders: dict[str, Params] = {}
+    for client in clients:
+        if client.group not in initial:
+            model = make_model(experiment, client.tasks)
+            private = private_names(model, experiment.model.normalisation)
+            values = {name: value for name, value in float_values(model).items() if name not in private}
+            # groups with one encoder hold the same arrays, not equal ones
+            encoder = encoders.setdefault(experiment.encoder_of(client.tasks), encoder_of(values))
+            initial[client.group] = {**values, **encoder}
+    return initial

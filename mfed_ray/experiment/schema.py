@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
-from mfed_ray.algorithms import ALGORITHMS
+from mfed_ray.algorithms import ALGORITHMS, algorithm_name, find_algorithm
 from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.data.partition import Partition
 from mfed_ray.data.transforms import OWN_SIZE, Augmentation, InputSize
@@ -48,7 +48,7 @@ class GeneratedData(Section):
 
     format: Literal["generated"]
     root: str
-    layout: Literal["pascal_context", "coco"] = "pascal_context"
+    layout: Literal["pascal_context", "coco", "textures"] = "pascal_context"
     images: int = Field(500, ge=4)
     size: int = Field(96, ge=32, le=1024)
     seed: int = Field(0, ge=0)
@@ -69,6 +69,8 @@ class Clients(Section):
     tasks: tuple[str, ...] = Field(min_length=1)
     data: str
     count: int = Field(1, ge=1)
+    encoder: str | None = None
+    """Another encoder than ``model.encoder``."""
 
     @field_validator("tasks")
     @classmethod
@@ -268,6 +270,8 @@ class Experiment(Section):
     algorithm: SerializeAsAny[Algorithm]
     data: dict[str, Data] = Field(min_length=1)
     clients: tuple[Clients, ...] = Field(min_length=1)
+    clients_per_round: int | None = Field(None, ge=1)
+    """Size of the cohort that trains in a round, drawn anew each round; None: everybody."""
     partition: PartitionSettings = PartitionSettings()
     images: Images = Images()
     model: Model = Model()
@@ -283,6 +287,22 @@ class Experiment(Section):
                 raise ConfigError(
                     f"clients.{index}.data: {clients.data!r} is not one of data's {', '.join(self.data)}"
                     + _nearest(clients.data, list(self.data))
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _one_structure_per_group(self) -> "Experiment":
+        for index, clients in enumerate(self.clients):
+            own, others = clients.encoder or self.model.encoder, self.encoder_of(clients.tasks)
+            if own != others:
+                raise ConfigError(
+                    f"clients.{index}.encoder: {own} found, but other clients of {', '.join(clients.tasks)} have "
+                    f"{others}; clients of the same tasks share one model structure"
+                )
+            if own != self.model.encoder and self.model.weights not in (None, "torchvision"):
+                raise ConfigError(
+                    f"clients.{index}.encoder: {own} found, but model.weights is a file for {self.model.encoder}; "
+                    "allowed beside several encoders: null, torchvision"
                 )
         return self
 
@@ -323,10 +343,15 @@ class Experiment(Section):
             model = model.model_copy(update={"fpn": "encoder" if everyone else "decoder"})
         return self.model_copy(update={"model": model})
 
+    def encoder_of(self, tasks: Sequence[str]) -> str:
+        """Name of the encoder of the clients with these tasks; of any other tasks, the one that all clients have."""
+        by_tasks = {one.tasks: one.encoder or self.model.encoder for one in self.clients}
+        return by_tasks.get(tuple(sorted(tasks)), next(iter(by_tasks.values())))
+
     @property
     def algorithm_name(self) -> str:
-        """The registry's name of the algorithm."""
-        return next(name for name, kind in ALGORITHMS.items() if isinstance(self.algorithm, kind))
+        """The name by which a configuration finds the algorithm."""
+        return algorithm_name(self.algorithm)
 
     def located(self, folder: Path) -> "Experiment":
         """The same with relative paths made absolute, so that processes elsewhere on the machine find them."""
@@ -355,12 +380,7 @@ def parse_experiment(tree: Mapping[str, Any]) -> Experiment:
 def _parse_algorithm(tree: Any) -> Algorithm:
     if not isinstance(tree, Mapping) or "name" not in tree:
         raise ConfigError(f"algorithm: expected a mapping with a name ({', '.join(ALGORITHMS)}), found {tree!r}")
-    name = str(tree["name"])
-    if name not in ALGORITHMS:
-        raise ConfigError(
-            f"algorithm.name: {name!r} is not one of {', '.join(ALGORITHMS)}" + _nearest(name, list(ALGORITHMS))
-        )
-    kind = ALGORITHMS[name]
+    kind = find_algorithm(str(tree["name"]))
     try:
         return kind.model_validate({key: value for key, value in tree.items() if key != "name"})
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """Clients in Ray actors, each pinned to its share of CPUs and GPU."""
 
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,31 +17,69 @@ from mfed_ray.runtime.worker import TrainerFactory, Worker
 
 
 class ClientActor:
-    """A worker in its own process. Parameters and states come as references and are fetched here."""
+    """A worker in its own process. Parameters and states come as references and are fetched here.
 
-    def __init__(self, shared: list[Any], gpus: float) -> None:
+    Every call brings the reference of the run that it belongs to (``setup``): so an actor that Ray restarted needs
+    nothing that it lost, and an actor serves one run after another. The worker of the last run is kept.
+    """
+
+    def __init__(self, gpus: float, path: Sequence[str]) -> None:
+        import_from(path)
         if 0 < gpus < 1 and torch.cuda.is_available():
             # Ray's fractions do not limit memory; a twentieth is left to the processes' CUDA contexts
             torch.cuda.set_per_process_memory_fraction(0.95 * gpus)
-        self._worker = Worker(*ray.get(shared[0]))
+        self._run: str | None = None
+        self._worker: Worker
 
     def fit(
-        self, instruction: Instruction, load: list[Any], anchor: list[Any], state: State, evaluate: bool
+        self,
+        setup: list[Any],
+        instruction: Instruction,
+        load: list[Any],
+        anchor: list[Any],
+        state: State,
+        evaluate: bool,
     ) -> tuple[Fitted, State]:
         """``Worker.fit``, its two results as two objects, so that the state need not travel to the driver."""
-        return self._worker.fit(_complete(instruction, load, anchor), state, evaluate=evaluate)
+        return self._worker_of(setup).fit(_complete(instruction, load, anchor), state, evaluate=evaluate)
 
-    def evaluate(self, instruction: Instruction, load: list[Any], state: State) -> ClientReport:
+    def evaluate(self, setup: list[Any], instruction: Instruction, load: list[Any], state: State) -> ClientReport:
         """``Worker.evaluate``."""
-        return self._worker.evaluate(_complete(instruction, load, []), state)
+        return self._worker_of(setup).evaluate(_complete(instruction, load, []), state)
+
+    def _worker_of(self, setup: list[Any]) -> Worker:
+        run = setup[0].hex()
+        if self._run != run:
+            self._worker, self._run = Worker(*ray.get(setup[0])), run
+        return self._worker
 
 
 def _complete(instruction: Instruction, load: list[Any], anchor: list[Any]) -> Instruction:
     return Instruction(instruction.client, instruction.round, tuple(ray.get(load)), tuple(ray.get(anchor)))
 
 
+def import_from(path: Sequence[str]) -> None:
+    """Look for modules in the caller's folders as well: an algorithm of the user's own is pickled by reference."""
+    sys.path.extend(folder for folder in path if folder not in sys.path)
+
+
+class ActorPool:
+    """Client actors where a placement puts them, started at once; ``actors`` serve any number of runs."""
+
+    def __init__(self, placement: Placement, cpus: float, gpus: float, max_retries: int) -> None:
+        remote = ray.remote(ClientActor).options(
+            num_cpus=cpus, num_gpus=gpus, max_restarts=max_retries, max_task_retries=max_retries
+        )
+        self.actors = [remote.remote(gpus, sys.path) for _ in range(placement.actors)]
+
+    def close(self) -> None:
+        """End the actors; Ray itself goes on."""
+        for actor in self.actors:
+            ray.kill(actor)
+
+
 class RayBackend:
-    """A pool of client actors, one per client where they fit.
+    """Runs clients on a pool of actors, which it ends with itself.
 
     ``fit`` and ``evaluate`` are pure, so Ray may restart an actor and retry its call: ``max_retries`` times each. What
     clients keep stays in the object store as what their actors returned, which outlives the actors.
@@ -48,23 +87,15 @@ class RayBackend:
 
     def __init__(
         self,
+        pool: ActorPool,
         clients: Sequence[ClientSpec],
         algorithm: Algorithm,
         make_trainer: TrainerFactory,
-        *,
         threads: int,
-        cpus: float,
-        gpus: float,
-        max_actors: int | None,
-        max_retries: int,
     ) -> None:
-        self.placement = preflight(len(clients), cpus, gpus, max_actors)
-        # held as long as the actors live: an actor that is restarted fetches it again
-        self._shared = ray.put(({client.name: client for client in clients}, algorithm, make_trainer, threads))
-        remote = ray.remote(ClientActor).options(
-            num_cpus=cpus, num_gpus=gpus, max_restarts=max_retries, max_task_retries=max_retries
-        )
-        self._actors = [remote.remote([self._shared], gpus) for _ in range(self.placement.actors)]
+        self._pool = pool
+        # held as long as the run lasts: an actor that is restarted fetches it again
+        self._setup = [ray.put(({client.name: client for client in clients}, algorithm, make_trainer, threads))]
         self._states: dict[str, ray.ObjectRef[State]] = {}
         self._stored: dict[int, tuple[Params, Any]] = {}
         self._last_actor: dict[str, int] = {}
@@ -76,7 +107,7 @@ class RayBackend:
             load, anchor = self._references(instruction.load), self._references(instruction.anchor)
             bare = Instruction(instruction.client, instruction.round)
             state = self._states.get(instruction.client, State())
-            fitted, kept = actor.fit.options(num_returns=2).remote(bare, load, anchor, state, evaluate)
+            fitted, kept = actor.fit.options(num_returns=2).remote(self._setup, bare, load, anchor, state, evaluate)
             self._states[instruction.client] = kept
             return fitted
 
@@ -89,7 +120,7 @@ class RayBackend:
         def submit(actor: Any, instruction: Instruction) -> Any:
             bare = Instruction(instruction.client, instruction.round)
             state = self._states.get(instruction.client, State())
-            return actor.evaluate.remote(bare, self._references(instruction.load), state)
+            return actor.evaluate.remote(self._setup, bare, self._references(instruction.load), state)
 
         self._store([i.load for i in instructions])
         yield from self._run(instructions, submit)
@@ -104,8 +135,7 @@ class RayBackend:
 
     def close(self) -> None:
         """End the actors; Ray itself goes on."""
-        for actor in self._actors:
-            ray.kill(actor)
+        self._pool.close()
 
     def _store(self, groups: Sequence[tuple[Params, ...]]) -> None:
         """Put each distinct tree once, whatever the number of clients that get it; forget those of earlier rounds."""
@@ -116,13 +146,13 @@ class RayBackend:
         return [self._stored[id(tree)][1] for tree in trees]
 
     def _run(self, instructions: Sequence[Instruction], submit: Any) -> Iterator[Any]:
-        waiting, idle = deque(instructions), deque(range(len(self._actors)))
+        waiting, idle = deque(instructions), deque(range(len(self._pool.actors)))
         running: dict[Any, tuple[int, str]] = {}
         while waiting or running:
             while waiting and idle:
                 actor = idle.popleft()
                 instruction = self._next(waiting, actor)
-                running[submit(self._actors[actor], instruction)] = (actor, instruction.client)
+                running[submit(self._pool.actors[actor], instruction)] = (actor, instruction.client)
             done, _ = ray.wait(list(running), num_returns=1)
             actor, client = running.pop(done[0])
             idle.append(actor)

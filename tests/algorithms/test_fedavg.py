@@ -4,8 +4,12 @@ from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.messages import ClientSpec, Params, Update
 
 
-def probe(encoder: Params, images: int) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    raise AssertionError(f"not asked for: {len(encoder)} {images}")
+def probe(group: str, encoder: Params, images: int) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    raise AssertionError(f"not asked for: {group} {len(encoder)} {images}")
+
+
+def model(task: str, encoder: float, decoder: float) -> Params:
+    return {"encoder.w": np.array([encoder], np.float32), f"decoders.{task}.w": np.array([decoder], np.float32)}
 
 
 def test_round_by_hand() -> None:
@@ -14,14 +18,12 @@ def test_round_by_hand() -> None:
         ClientSpec("b", ("saliency",), "d", ("2", "3", "4"), ()),
         ClientSpec("c", ("human_parts",), "d", ("5",), ()),
     ]
-    initial = {name: np.zeros(1, np.float32) for name in ("encoder.w", "decoders.saliency.w", "decoders.human_parts.w")}
+    initial = {task: model(task, 0, 0) for task in ("saliency", "human_parts")}
     state = FedAvg().init(clients, initial)
     assert list(state.params["saliency"]) == ["encoder.w", "decoders.saliency.w"]
 
     def update(client: ClientSpec, encoder: float, decoder: float) -> Update:
-        task = client.tasks[0]
-        params = {"encoder.w": np.array([encoder], np.float32), f"decoders.{task}.w": np.array([decoder], np.float32)}
-        return Update(client.name, client.group, client.examples, params)
+        return Update(client.name, client.group, client.examples, model(client.group, encoder, decoder))
 
     # a has 1 image, b has 3: encoder (1 * 1 + 3 * 5) / 4 = 4, decoder (1 * 2 + 3 * 10) / 4 = 8; c is alone in its group
     updates = [update(clients[0], 1, 2), update(clients[1], 5, 10), update(clients[2], 7, 9)]
@@ -34,3 +36,11 @@ def test_round_by_hand() -> None:
     assert diagnostics.correlations == {}
     loaded = FedAvg().instruct(state, clients[1], 2).load
     assert loaded[0] is state.params["saliency"]
+
+
+def test_a_group_that_nobody_of_the_cohort_is_in_keeps_its_model() -> None:
+    clients = [ClientSpec(name, (name,), "d", ("1",), ()) for name in ("saliency", "human_parts")]
+    state = FedAvg().init(clients, {client.name: model(client.name, 0, 0) for client in clients})
+    after, _ = FedAvg().aggregate(state, [Update("saliency", "saliency", 1, model("saliency", 3, 4))], probe)
+    assert after.params["saliency"]["encoder.w"].tolist() == [3.0]
+    assert after.params["human_parts"] is state.params["human_parts"]

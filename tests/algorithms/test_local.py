@@ -20,7 +20,7 @@ def test_round_by_hand(tiny: MakeExperiment) -> None:
     client = make_clients(experiment)[0]
     trainer = TrainerFactory(experiment)(client)
     algorithm, name = Local(), "decoders.semantic_segmentation.classifier.weight"
-    server = algorithm.init([client], trainer.model.initial)
+    server = algorithm.init([client], {client.group: trainer.model.initial})
     start = trainer.model.initial[name]
     assert np.abs(start).max() > 0
     state = State()
@@ -29,5 +29,5 @@ def test_round_by_hand(tiny: MakeExperiment) -> None:
         state = fit.state
         assert fit.params == {}
         np.testing.assert_allclose(state.params["model"][name], start * 0.95**round_number, rtol=1e-6)
-    after, diagnostics = algorithm.aggregate(server, [], lambda _encoder, _images: pytest.fail("not asked for"))
+    after, diagnostics = algorithm.aggregate(server, [], lambda _group, _encoder, _images: pytest.fail("not asked for"))
     assert (after, dict(diagnostics.correlations)) == (server, {})

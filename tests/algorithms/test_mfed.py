@@ -14,8 +14,8 @@ from mfed_ray.messages import ClientSpec, Params, State, Update
 SEG, PARTS = "semantic_segmentation", "human_parts"
 
 
-def no_probe(encoder: Params, images: int) -> NDArray[np.float32]:
-    raise AssertionError(f"not asked for: {len(encoder)} {images}")
+def no_probe(group: str, encoder: Params, images: int) -> NDArray[np.float32]:
+    raise AssertionError(f"not asked for: {group} {len(encoder)} {images}")
 
 
 def client(name: str, task: str, examples: int = 1) -> ClientSpec:
@@ -23,10 +23,9 @@ def client(name: str, task: str, examples: int = 1) -> ClientSpec:
 
 
 CLIENTS = [client("s0", SEG, 1), client("s1", SEG, 3), client("p0", PARTS, 2)]
-INITIAL = {
-    "encoder.w": np.array([1, 1], np.float32),
-    f"decoders.{SEG}.w": np.array([0], np.float32),
-    f"decoders.{PARTS}.w": np.array([0], np.float32),
+INITIAL: dict[str, Params] = {
+    task: {"encoder.w": np.array([1, 1], np.float32), f"decoders.{task}.w": np.array([0], np.float32)}
+    for task in (SEG, PARTS)
 }
 
 
@@ -81,13 +80,13 @@ def test_given_matrix_decides() -> None:
 def test_cka_compares_the_mean_encoders_features() -> None:
     asked = []
 
-    def probe(encoder: Params, images: int) -> NDArray[np.float32]:
-        asked.append((encoder["encoder.w"].tolist(), images))
+    def probe(group: str, encoder: Params, images: int) -> NDArray[np.float32]:
+        asked.append((group, encoder["encoder.w"].tolist(), images))
         return np.array([[0], [1], [2]], np.float32) if len(asked) == 1 else np.array([[1], [4], [1]], np.float32)
 
     algorithm = MFed(correlation="cka", probe_images=5, correlation_threshold=0.5)
     _, diagnostics = algorithm.aggregate(algorithm.init(CLIENTS, INITIAL), UPDATES, probe)
-    assert asked == [([5.0, 1.0], 5), ([1.0, 3.0], 5)]
+    assert asked == [(SEG, [5.0, 1.0], 5), (PARTS, [1.0, 3.0], 5)]
     assert diagnostics.correlations[SEG, PARTS] == 0.0  # (-1, 0, 1) and (-1, 2, -1) are orthogonal
     assert diagnostics.fused == {(SEG, SEG), (PARTS, PARTS)}
 

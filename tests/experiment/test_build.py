@@ -15,6 +15,7 @@ from mfed_ray.experiment.build import (
     EncoderProbe,
     TrainerFactory,
     make_clients,
+    make_initial,
     make_local_training,
     make_model,
     make_simulation,
@@ -248,8 +249,34 @@ def test_an_unknown_encoder_is_named_when_the_model_is_built(tiny: MakeExperimen
 def test_local_training_takes_every_setting(tiny: MakeExperiment) -> None:
     experiment = tiny(rounds=9, local={"momentum": 0.5, "schedule": "cosine", "loss_weights": {"saliency": 2.0}})
     made = dataclasses.asdict(make_local_training(experiment))
-    assert made == {**experiment.local.model_dump(), "rounds": 9}
-    assert (made["momentum"], made["max_steps"], made["loss_weights"]) == (0.5, 2, {"saliency": 2.0})
+    of_the_shard = {"epochs", "batch_size", "max_steps", "loading_workers"}
+    assert made == {**experiment.local.model_dump(exclude=of_the_shard), "rounds": 9}
+    assert (made["momentum"], made["schedule"], made["loss_weights"]) == (0.5, "cosine", {"saliency": 2.0})
+
+
+def test_a_shard_takes_every_setting(tiny: MakeExperiment) -> None:
+    local = {"epochs": 3, "batch_size": 5, "max_steps": 7, "loading_workers": 1}
+    experiment = tiny(seed=4, local=local, images={"short_side": 48})
+    spec = make_clients(experiment)[2]
+    (shard,) = TrainerFactory(experiment)(spec).shards
+    assert shard.client is spec
+    assert [task.name for task in shard.tasks] == ["saliency"]
+    assert (shard.epochs, shard.batch_size, shard.max_steps, shard.workers, shard.seed) == (3, 5, 7, 1, 4)
+    assert shard.augmentation == experiment.augmentation.build(experiment.images.build())
+
+
+def test_a_pooled_client_trains_on_the_shards_of_those_it_stands_for(tiny: MakeExperiment) -> None:
+    experiment = tiny()
+    one, _, other, _ = make_clients(experiment)
+    pooled = ClientSpec("pool", ("saliency", "semantic_segmentation"), "scenes", (), (), (one, other))
+    trainer = TrainerFactory(experiment)(pooled)
+    assert [shard.client for shard in trainer.shards] == [one, other]
+    assert [[task.name for task in shard.tasks] for shard in trainer.shards] == [
+        ["semantic_segmentation"],
+        ["saliency"],
+    ]
+    assert sorted(task.name for task in trainer.tasks) == ["saliency", "semantic_segmentation"]
+    assert pooled.examples == one.examples + other.examples == 8
 
 
 def test_trainers_of_one_group_share_a_model_and_all_share_a_dataset(tiny: MakeExperiment) -> None:
@@ -258,7 +285,7 @@ def test_trainers_of_one_group_share_a_model_and_all_share_a_dataset(tiny: MakeE
     first, second, saliency, _ = (factory(client) for client in make_clients(experiment))
     assert first.model is second.model
     assert first.model is not saliency.model
-    assert first.dataset is saliency.dataset
+    assert first.shards[0].dataset is saliency.shards[0].dataset
     assert first.spec.train_ids != second.spec.train_ids
     assert [task.name for task in saliency.tasks] == ["saliency"]
     assert saliency.model.device == torch.device("cpu")
@@ -276,22 +303,22 @@ def test_probe_gives_sixteen_rows_an_image(tiny: MakeExperiment) -> None:
     experiment = tiny()
     probe = EncoderProbe(experiment)
     encoder = encoder_of(float_values(make_model(experiment, ())))
-    rows = probe(encoder, 3)
+    rows = probe("saliency", encoder, 3)
     assert rows.shape == (3 * 16, 512)
     assert rows.dtype == np.float32
     assert rows.std() > 0
-    np.testing.assert_array_equal(probe(encoder, 3), rows)
-    np.testing.assert_allclose(probe(encoder, 2), rows[:32], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(probe("saliency", encoder, 3), rows)
+    np.testing.assert_allclose(probe("surface_normals", encoder, 2), rows[:32], rtol=1e-4, atol=1e-5)
     changed = {name: value * np.float32(0.5) for name, value in encoder.items()}
-    assert not np.allclose(probe(changed, 3), rows)
-    np.testing.assert_array_equal(probe(encoder, 3), rows)  # what was probed in between leaves no trace
+    assert not np.allclose(probe("saliency", changed, 3), rows)
+    np.testing.assert_array_equal(probe("saliency", encoder, 3), rows)  # what was probed in between leaves no trace
 
 
 def test_probe_takes_images_from_the_datasets_in_turn(tiny: MakeExperiment, scenes: Path, shared: Path) -> None:
     real = {"format": "pascal_context", "root": str(shared / "data" / "pascal_mini")}
     encoder = encoder_of(float_values(make_model(tiny(), ())))
-    mixed = EncoderProbe(tiny(data={**data(scenes), "real": real}))(encoder, 4).reshape(4, -1)
-    drawn = EncoderProbe(tiny())(encoder, 2).reshape(2, -1)
+    mixed = EncoderProbe(tiny(data={**data(scenes), "real": real}))("saliency", encoder, 4).reshape(4, -1)
+    drawn = EncoderProbe(tiny())("saliency", encoder, 2).reshape(2, -1)
     np.testing.assert_allclose(mixed[[0, 2]], drawn, rtol=1e-4, atol=1e-5)
     assert not np.allclose(mixed[1], drawn[0])
     assert not np.allclose(mixed[1], mixed[3])
@@ -299,25 +326,76 @@ def test_probe_takes_images_from_the_datasets_in_turn(tiny: MakeExperiment, scen
 
 def test_probe_goes_round_a_small_dataset(tiny: MakeExperiment) -> None:
     encoder = encoder_of(float_values(make_model(tiny(), ())))
-    rows = EncoderProbe(tiny())(encoder, 17).reshape(17, -1)
+    rows = EncoderProbe(tiny())("saliency", encoder, 17).reshape(17, -1)
     np.testing.assert_allclose(rows[16], rows[0], rtol=1e-4, atol=1e-5)  # there are 16 training images
 
 
-def test_simulation_has_one_decoder_per_task_and_the_settings(tiny: MakeExperiment) -> None:
-    experiment = tiny(rounds=4, evaluation={"every": 2})
+def test_simulation_has_one_model_per_group_and_the_settings(tiny: MakeExperiment) -> None:
+    groups = clients(("semantic_segmentation", 2), ("surface_normals+saliency", 1), ("saliency", 1))
+    experiment = tiny(rounds=4, seed=3, evaluation={"every": 2}, clients=groups, clients_per_round=2)
     made = make_clients(experiment)
     simulation = make_simulation(experiment, made)
-    assert {name.split(".")[1] for name in decoders_of(simulation.initial)} == {
-        "semantic_segmentation",
-        "saliency",
-        "surface_normals",
+    assert {
+        group: {name.split(".")[1] for name in decoders_of(model)} for group, model in simulation.initial.items()
+    } == {
+        "semantic_segmentation": {"semantic_segmentation"},
+        "saliency+surface_normals": {"saliency", "surface_normals"},
+        "saliency": {"saliency"},
     }
     assert simulation.algorithm == experiment.algorithm
     assert simulation.clients == made
     assert (simulation.rounds, simulation.evaluate_every) == (4, 2)
+    assert (simulation.clients_per_round, simulation.seed) == (2, 3)
     assert simulation.stages == {"before_aggregation", "after_aggregation"}
     expected = float_values(make_model(experiment, ["saliency"]))
-    assert all(np.array_equal(value, simulation.initial[name]) for name, value in expected.items())
+    assert expected.keys() == simulation.initial["saliency"].keys()
+    assert all(np.array_equal(value, simulation.initial["saliency"][name]) for name, value in expected.items())
+
+
+def test_groups_of_one_encoder_hold_the_same_arrays_of_it(tiny: MakeExperiment) -> None:
+    """Not equal ones: a hundred groups must not hold a hundred encoders."""
+    experiment = tiny(clients=[*clients(("saliency", 1), ("surface_normals", 2)), other_encoder("human_parts")])
+    initial = make_initial(experiment, make_clients(experiment))
+    assert list(initial) == ["saliency", "surface_normals", "human_parts"]
+    one, other, third = (encoder_of(model) for model in initial.values())
+    assert all(value is other[name] for name, value in one.items())
+    assert not any(value is third.get(name) for name, value in one.items())
+    assert not decoders_of(initial["saliency"]).keys() & decoders_of(initial["surface_normals"]).keys()
+
+
+def other_encoder(task: str) -> dict[str, Any]:
+    return {"tasks": [task], "data": "scenes", "encoder": "resnet18"}
+
+
+def test_clients_may_have_an_encoder_of_their_own(tiny: MakeExperiment) -> None:
+    """Whoever has no ``encoder`` of its own has ``model.encoder``; the probe runs each group's."""
+    experiment = tiny(clients=[*clients(("saliency", 1)), other_encoder("human_parts")])
+    parts, saliency = (make_model(experiment, [task]).encoder for task in ("human_parts", "saliency"))
+    for encoder, name in ((parts, "resnet18"), (saliency, "resnet10")):
+        expected = make_model(tiny(model={"encoder": name}), ["saliency"]).encoder.state_dict()
+        assert encoder.state_dict().keys() == expected.keys()
+        assert all(torch.equal(value, expected[key]) for key, value in encoder.state_dict().items())
+    factory = TrainerFactory(experiment)
+    held = [factory(client).model.initial.keys() for client in make_clients(experiment)]
+    assert ["encoder.layer1.1.conv1.weight" in names for names in held] == [False, True]
+    initial, probe = make_initial(experiment, make_clients(experiment)), EncoderProbe(experiment)
+    rows = {group: probe(group, encoder_of(model), 1) for group, model in initial.items()}
+    alone = EncoderProbe(tiny(model={"encoder": "resnet18"}))("human_parts", encoder_of(initial["human_parts"]), 1)
+    np.testing.assert_array_equal(rows["human_parts"], alone)
+    assert not np.allclose(rows["human_parts"], rows["saliency"])
+
+
+def test_an_algorithm_with_one_encoder_refuses_two(tiny: MakeExperiment) -> None:
+    experiment = tiny(
+        algorithm={"name": "centralised"}, clients=[*clients(("saliency", 1)), other_encoder("human_parts")]
+    )
+    message = (
+        r"algorithm\.name: centralised shares one encoder among all clients, but encoder\.layer1\.1\.\S+ is missing at "
+        r"saliency and \(\S.*\) at human_parts; give all clients one encoder, or use local, fedavg, fedprox, ditto or "
+        "mfed"
+    )
+    with pytest.raises(ConfigError, match=message):
+        _ = make_simulation(experiment, make_clients(experiment)).start
 
 
 @pytest.mark.parametrize(("normalisation", "kept"), [("average", True), ("local", False)])
@@ -326,7 +404,7 @@ def test_what_stays_with_clients_is_no_part_of_the_common_start(
 ) -> None:
     experiment = tiny(model={"normalisation": normalisation}, clients=clients(("saliency", 1)))
     spec = ClientSpec("saliency-0", ("saliency",), "scenes", ("a",), ("b",))
-    initial = make_simulation(experiment, [spec]).initial
+    initial = make_initial(experiment, [spec])["saliency"]
     assert ("encoder.bn1.weight" in initial) == kept
     assert ("encoder.bn1.running_mean" in initial) == kept
     assert "encoder.conv1.weight" in initial

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mfed_ray.algorithms import ALGORITHMS
 from mfed_ray.algorithms.mfed import MFed
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment, load_experiment, parse_experiment
@@ -50,7 +51,7 @@ def test_defaults() -> None:
         (
             {"roundz": 3},
             "roundz: unknown key; did you mean 'rounds'? (allowed: name, seed, rounds, algorithm, data, clients, "
-            "partition, images, model, augmentation, local, evaluation, runtime)",
+            "clients_per_round, partition, images, model, augmentation, local, evaluation, runtime)",
         ),
         (
             {"model": {"encodr": "resnet18"}},
@@ -85,11 +86,11 @@ def test_defaults() -> None:
         ),
         (
             {"clients": [*TREE["clients"], {"tasks": ["saliency"], "data": "scenes", "counts": 2}]},
-            "clients.1.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count)",
+            "clients.1.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count, encoder)",
         ),
         (
             {"clients": [{"tasks": ["saliency"], "data": "scenes", "counts": 2}]},
-            "clients.0.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count)",
+            "clients.0.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count, encoder)",
         ),
         (
             {"data": {"scenes": {**DRAWN, "image": 9}}},
@@ -110,7 +111,7 @@ def test_defaults() -> None:
             "decoder_proximal_weight, encoder_proximal_weight, correlation_threshold, ",
         ),
         (
-            {"algorithm": {"name": "fedavg", "decoder_proximal_weight": 1}},
+            {"algorithm": {"name": "local", "decoder_proximal_weight": 1}},
             "algorithm.decoder_proximal_weight: unknown key (allowed: name)",
         ),
     ],
@@ -187,6 +188,7 @@ def test_an_unknown_key_names_the_nearest_and_the_allowed_ones(sections: dict[st
             {"data": {"scenes": {**DRAWN, "val_fraction": 1}}},
             "data.scenes.val_fraction: input should be less than 1, found 1",
         ),
+        ({"clients_per_round": 0}, "clients_per_round: input should be greater than or equal to 1, found 0"),
         ({"clients": []}, "clients: tuple should have at least 1 item after validation, not 0, found []"),
         ({"clients": {"tasks": []}}, "clients: input should be a valid tuple, found {'tasks': []}"),
     ],
@@ -237,14 +239,17 @@ def test_every_wrong_key_is_named_at_once() -> None:
 
 
 def test_an_algorithm_has_a_known_name() -> None:
-    expected = "algorithm: expected a mapping with a name (local, fedavg, mfed), found "
+    names = ", ".join(ALGORITHMS)
+    expected = f"algorithm: expected a mapping with a name ({names}), found "
     assert refused(without("algorithm")) == f"{expected}None"
     assert refused({**TREE, "algorithm": "fedavg"}) == f"{expected}'fedavg'"
     assert refused({**TREE, "algorithm": {"probe_images": 2}}) == expected + "{'probe_images': 2}"
     assert refused({**TREE, "algorithm": {"name": "fedavgg"}}) == (
-        "algorithm.name: 'fedavgg' is not one of local, fedavg, mfed; did you mean 'fedavg'?"
+        f"algorithm.name: 'fedavgg' is not one of {names}, package.module:Class; did you mean 'fedavg'?"
     )
-    assert refused({**TREE, "algorithm": {"name": "zzz"}}) == "algorithm.name: 'zzz' is not one of local, fedavg, mfed"
+    assert refused({**TREE, "algorithm": {"name": "zzz"}}) == (
+        f"algorithm.name: 'zzz' is not one of {names}, package.module:Class"
+    )
 
 
 @pytest.mark.parametrize(
@@ -309,7 +314,11 @@ RICH = {
         "correlation_matrix": {"human_parts": {"saliency": 0.25}},
     },
     "data": {"scenes": {**DRAWN, "val_fraction": 1 / 3}, "real": SCENES},
-    "clients": [{"tasks": ["saliency", "human_parts"], "data": "real", "count": 3}, *TREE["clients"]],
+    "clients": [
+        {"tasks": ["saliency", "human_parts"], "data": "real", "count": 3, "encoder": "resnet18"},
+        *TREE["clients"],
+    ],
+    "clients_per_round": 2,
     "partition": {"scheme": "label", "alpha": 0.1, "across": "task"},
     "augmentation": {"scale": [1, 2]},
     "local": {"loss_weights": {"saliency": 2}, "max_steps": 4},
@@ -331,7 +340,13 @@ def test_resolved_has_every_key_and_the_algorithms_name_first() -> None:
     resolved = parse_experiment(RICH).resolved()
     assert list(resolved["algorithm"]) == ["name", *MFed.model_fields]
     assert resolved["algorithm"]["fusion_weights"] == "uniform"
-    assert resolved["clients"][0] == {"tasks": ["human_parts", "saliency"], "data": "real", "count": 3}
+    assert resolved["clients"][0] == {
+        "tasks": ["human_parts", "saliency"],
+        "data": "real",
+        "count": 3,
+        "encoder": "resnet18",
+    }
+    assert resolved["clients_per_round"] == 2
     assert resolved["local"]["epochs"] == 1
     assert resolved["augmentation"] == {"crop_size": 512, "scale": [1.0, 2.0], "flip": 0.5, "colour": 0.2}
 
@@ -403,3 +418,27 @@ def test_a_pyramid_that_some_clients_never_train_is_refused() -> None:
         "model.fpn: encoder found, but the clients of clients.1 (saliency) would share a feature pyramid that they "
         "never train; allowed here: decoder, auto"
     )
+
+
+def with_encoder(name: str) -> dict[str, Any]:
+    return {**SALIENCY, "encoder": name}
+
+
+def test_clients_of_the_same_tasks_have_one_encoder() -> None:
+    model = {"encoder": "resnet10"}
+    assert refused({**TREE, "model": model, "clients": [with_encoder("resnet18"), SALIENCY]}) == (
+        "clients.0.encoder: resnet18 found, but other clients of saliency have resnet10; clients of the same tasks "
+        "share one model structure"
+    )
+    parse_experiment({**TREE, "model": model, "clients": [with_encoder("resnet10"), SALIENCY]})
+
+
+def test_a_file_of_weights_is_for_one_encoder() -> None:
+    model = {"encoder": "resnet10", "weights": "w.pth"}
+    assert refused({**TREE, "model": model, "clients": [with_encoder("resnet18")]}) == (
+        "clients.0.encoder: resnet18 found, but model.weights is a file for resnet10; allowed beside several encoders: "
+        "null, torchvision"
+    )
+    for weights in (None, "torchvision"):
+        tree = {**TREE, "model": {**model, "weights": weights}, "clients": [with_encoder("resnet18")]}
+        assert parse_experiment(tree).encoder_of(["saliency"]) == "resnet18"

@@ -1,8 +1,8 @@
 """Ray for real: placement on logical GPUs, a killed actor, failures, what is stored once."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,8 @@ from mfed_ray.errors import ClientError, DataError, PlacementError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
-from mfed_ray.runtime.ray_backend import RayBackend, preflight
-from mfed_ray.simulation import RoundReport
+from mfed_ray.runtime.placement import Placement
+from mfed_ray.runtime.ray_backend import ActorPool, RayBackend, preflight
 from mfed_ray.training import Trainer
 
 MakeExperiment = Callable[..., Experiment]
@@ -30,7 +30,7 @@ class Faulty(Algorithm):
     marker: str
     how: str
 
-    def init(self, clients: Sequence[ClientSpec], initial: Params) -> State:
+    def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
         return FedAvg().init(clients, initial)
 
     def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
@@ -51,39 +51,49 @@ class Faulty(Algorithm):
         return FedAvg().aggregate(state, updates, probe)
 
 
-@contextmanager
-def backend(experiment: Experiment, algorithm: Algorithm, retries: int = 1, gpus: float = 0.0) -> Iterator[RayBackend]:
-    made = RayBackend(
-        make_clients(experiment),
-        algorithm,
-        TrainerFactory(experiment),
-        threads=1,
-        cpus=1,
-        gpus=gpus,
-        max_actors=1,
-        max_retries=retries,
-    )
+@pytest.fixture(scope="module")
+def pool(ray_cluster: None) -> Iterator[ActorPool]:
+    """One actor, which Ray restarts as often as it dies."""
+    del ray_cluster
+    made = ActorPool(Placement({"here": 1}, clients=4), cpus=1, gpus=0, max_retries=-1)
     yield made
     made.close()
 
 
-def last_server(experiment: Experiment, algorithm: Algorithm, retries: int = 1) -> State:
-    with backend(experiment, algorithm, retries) as made:
-        simulation = make_simulation(experiment, make_clients(experiment))
-        for event in simulation.run(made, None):
-            if isinstance(event, tuple):
-                report, checkpoint = event
-                assert isinstance(report, RoundReport)
-    return checkpoint.server
+def backend(experiment: Experiment, algorithm: Algorithm, pool: ActorPool) -> RayBackend:
+    return RayBackend(pool, make_clients(experiment), algorithm, TrainerFactory(experiment), threads=1)
 
 
-def test_a_killed_actor_changes_no_bit(tiny: MakeExperiment, tmp_path: Path) -> None:
+def last_server(experiment: Experiment, algorithm: Algorithm, pool: ActorPool) -> State:
+    simulation = make_simulation(experiment, make_clients(experiment))
+    events = list(simulation.run(backend(experiment, algorithm, pool), None))
+    assert isinstance(events[-1], tuple)
+    return events[-1][1].server
+
+
+def test_a_killed_actor_changes_no_bit(tiny: MakeExperiment, pool: ActorPool, tmp_path: Path) -> None:
     quiet = tiny(algorithm={"name": "fedavg"}, rounds=1)
     faulty = Faulty(victim="saliency-0", marker=str(tmp_path / "died"), how="die once")
-    undisturbed, disturbed = (last_server(quiet, algorithm) for algorithm in (FedAvg(), faulty))
+    undisturbed, disturbed = (last_server(quiet, algorithm, pool) for algorithm in (FedAvg(), faulty))
     assert (tmp_path / "died").exists()
     for group, tree in undisturbed.params.items():
         assert all(np.array_equal(value, disturbed.params[group][name]) for name, value in tree.items())
+
+
+def test_an_actor_serves_runs_in_turn(tiny: MakeExperiment, pool: ActorPool) -> None:
+    """Each with its own clients, algorithm and settings, whichever run the actor served last."""
+    experiments = [tiny(seed=seed, algorithm={"name": "fedavg"}) for seed in (0, 1)]
+    backends = [backend(experiment, FedAvg(), pool) for experiment in experiments]
+    servers = [make_simulation(experiment, make_clients(experiment)).start for experiment in experiments]
+
+    def sent(run: int, round_number: int) -> Params:
+        client = make_clients(experiments[run])[2]
+        (fitted,) = backends[run].fit([FedAvg().instruct(servers[run], client, round_number)], evaluate=False)
+        return fitted.update.params
+
+    first, other, again = sent(0, 1), sent(1, 1), sent(0, 1)
+    assert all(np.array_equal(value, again[name]) for name, value in first.items())
+    assert not any(np.array_equal(value, other[name]) for name, value in first.items() if name.endswith("conv1.weight"))
 
 
 @pytest.mark.parametrize(
@@ -91,36 +101,51 @@ def test_a_killed_actor_changes_no_bit(tiny: MakeExperiment, tmp_path: Path) -> 
     [
         ("data", DataError, "^image 7 is broken$"),
         ("bug", ClientError, r"client saliency-0 failed: ZeroDivisionError\('a bug'\)"),
-        ("die always", ClientError, "client saliency-0: its actor died and no retry helped"),
     ],
 )
 def test_failures_name_the_client(
-    tiny: MakeExperiment, tmp_path: Path, how: str, error: type[Exception], message: str
+    tiny: MakeExperiment, pool: ActorPool, tmp_path: Path, how: str, error: type[Exception], message: str
 ) -> None:
     faulty = Faulty(victim="saliency-0", marker=str(tmp_path / "died"), how=how)
     with pytest.raises(error, match=message):
-        last_server(tiny(rounds=1), faulty, retries=0)
+        last_server(tiny(rounds=1), faulty, pool)
+
+
+def test_an_actor_that_dies_for_good_names_the_client(tiny: MakeExperiment, tmp_path: Path) -> None:
+    faulty = Faulty(victim="saliency-0", marker=str(tmp_path / "died"), how="die always")
+    mortal = ActorPool(Placement({"here": 1}, clients=4), cpus=1, gpus=0, max_retries=0)
+    with pytest.raises(ClientError, match="client saliency-0: its actor died and no retry helped"):
+        last_server(tiny(rounds=1), faulty, mortal)
+    mortal.close()
 
 
 def test_actors_take_their_share_of_a_gpu_and_give_it_back(tiny: MakeExperiment) -> None:
-    with backend(tiny(), FedAvg(), gpus=0.25) as made:
-        clients = make_clients(tiny())
-        state = FedAvg().init(clients, make_simulation(tiny(), clients).initial)
-        instructions = [FedAvg().instruct(state, client, 1) for client in clients[:2]]
-        assert {report.client for report in made.evaluate(instructions)} == {client.name for client in clients[:2]}
-        assert ray.available_resources()["GPU"] == pytest.approx(1.75)
+    shared = ActorPool(preflight(2, cpus=1, gpus=0.25, max_actors=1), cpus=1, gpus=0.25, max_retries=0)
+    made = backend(tiny(), FedAvg(), shared)
+    clients = make_clients(tiny())
+    state = make_simulation(tiny(algorithm={"name": "fedavg"}), clients).start
+    instructions = [FedAvg().instruct(state, client, 1) for client in clients[:2]]
+    assert {report.client for report in made.evaluate(instructions)} == {client.name for client in clients[:2]}
+    assert ray.available_resources()["GPU"] == pytest.approx(1.75)
+    made.close()
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("GPU") != 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert ray.available_resources()["GPU"] == 2
 
 
-def test_a_tree_is_stored_once_for_all_clients_and_again_only_when_it_changed(tiny: MakeExperiment) -> None:
-    with backend(tiny(), FedAvg()) as made:
-        tree: Params = {"encoder.w": np.ones(3, np.float32)}
-        other: Params = {"encoder.w": np.ones(3, np.float32)}
-        made._store([(tree,), (tree,), (other,)])
-        first = made._references([tree, tree, other])
-        assert (first[0] == first[1], first[0] == first[2]) == (True, False)
-        made._store([(tree,)])
-        assert made._references([tree]) == [first[0]]
-        assert len(made._stored) == 1
+def test_a_tree_is_stored_once_for_all_clients_and_again_only_when_it_changed(
+    tiny: MakeExperiment, pool: ActorPool
+) -> None:
+    made = backend(tiny(), FedAvg(), pool)
+    tree: Params = {"encoder.w": np.ones(3, np.float32)}
+    other: Params = {"encoder.w": np.ones(3, np.float32)}
+    made._store([(tree,), (tree,), (other,)])
+    first = made._references([tree, tree, other])
+    assert (first[0] == first[1], first[0] == first[2]) == (True, False)
+    made._store([(tree,)])
+    assert made._references([tree]) == [first[0]]
+    assert len(made._stored) == 1
 
 
 def test_preflight_refuses_more_gpu_than_exists() -> None:

@@ -1,0 +1,86 @@
+"""Encoders of several task groups into one per group, block by block where they agree only in parts."""
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfed_ray.errors import ConfigError
+from mfed_ray.messages import Params
+from mfed_ray.params import weighted_mean
+
+Names = tuple[str, ...]
+Shares = Mapping[str, Mapping[str, float]]
+"""By group: the groups whose encoders are mixed into its own, itself among them, and their weights."""
+
+
+def common_names(a: Params, b: Params) -> frozenset[str]:
+    """Names of the parameters in the blocks that two encoders have alike: the same names with the same shapes.
+
+    A block is what stands before a name's first number, with it: ``encoder.layer1.0``; what has no number (a ResNet's
+    stem) is one block. Normalisation thus never goes without the convolutions that it belongs to.
+    """
+    blocks = _blocks(b)
+    alike = (names for block, names in _blocks(a).items() if _same(names, blocks.get(block, ()), a, b))
+    return frozenset(name for names in alike for name in names)
+
+
+def check_overlap(encoders: Mapping[str, Params]) -> None:
+    """Raises ConfigError where no two of several groups have any block alike, naming what differs first."""
+    groups = list(encoders)
+    pairs = [(a, b) for i, a in enumerate(groups) for b in groups[i + 1 :]]
+    if pairs and not any(common_names(encoders[a], encoders[b]) for a, b in pairs):
+        a, b = pairs[0]
+        name = next(name for name, value in encoders[a].items() if _shape(encoders[b], name) != value.shape)
+        raise ConfigError(
+            f"algorithm.name: mfed has nothing to fuse, no block of any two groups' encoders is alike: {name} is "
+            f"{encoders[a][name].shape} at {a} and {_shape(encoders[b], name) or 'missing'} at {b}; give the clients "
+            "encoders of one family (resnet18 and resnet34, resnet50 and resnet101), or set correlation_threshold "
+            "above 1"
+        )
+
+
+def fuse(encoders: Mapping[str, Params], shares: Shares) -> dict[str, Params]:
+    """E_t = sum_s w_ts Ebar_s / sum_s w_ts, over the groups s that have the block at hand as group t has it.
+
+    Groups of one structure with the same shares get one tree, so that it is sent and stored once.
+    """
+    made: dict[tuple[object, ...], Params] = {}
+    fused: dict[str, Params] = {}
+    for group, row in shares.items():
+        structure = tuple((name, value.shape) for name, value in encoders[group].items())
+        key = (structure, tuple(row.items()))
+        if key not in made:
+            made[key] = _mixed(encoders, group, row)
+        fused[group] = made[key]
+    return fused
+
+
+def _mixed(encoders: Mapping[str, Params], group: str, row: Mapping[str, float]) -> dict[str, NDArray[np.float32]]:
+    own = encoders[group]
+    alike = {other: common_names(own, encoders[other]) for other in row}
+    mixed: dict[str, NDArray[np.float32]] = {}
+    for names in _blocks(own).values():
+        others = [other for other in row if names[0] in alike[other]]
+        trees = [{name: encoders[other][name] for name in names} for other in others]
+        mixed.update(weighted_mean(trees, [row[other] for other in others]))
+    return {name: mixed[name] for name in own}
+
+
+def _blocks(encoder: Params) -> dict[str, Names]:
+    blocks: dict[str, list[str]] = {}
+    for name in encoder:
+        parts = name.split(".")
+        words = list(takewhile(lambda part: not part.isdigit(), parts))
+        block = ".".join(parts[: len(words) + 1]) if len(words) < len(parts) else parts[0]
+        blocks.setdefault(block, []).append(name)
+    return {block: tuple(names) for block, names in blocks.items()}
+
+
+def _same(names: Sequence[str], others: Sequence[str], a: Params, b: Params) -> bool:
+    return names == others and all(a[name].shape == b[name].shape for name in names)
+
+
+def _shape(encoder: Params, name: str) -> tuple[int, ...] | None:
+    return encoder[name].shape if name in encoder else None

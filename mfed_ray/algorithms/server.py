@@ -1,0 +1,158 @@
+"""What the server does with models, for every algorithm that averages: weights, scope, a server optimizer.
+
+Such an algorithm's state has the trees ``encoder/<group>`` and ``decoder/<group>`` of each task group. Under scope
+`all` there is one encoder, whatever its names: one tree, that every round moves for all groups, also for those of which
+no client took part. A group's decoders stand still in a round without its clients.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mfed_ray.algorithms.contract import by_group, common_encoder
+from mfed_ray.messages import ClientSpec, Params, State, Update
+from mfed_ray.params import STATISTICS, decoders_of, encoder_of, weighted_mean
+
+Array = NDArray[np.floating]
+Weighting = Literal["examples", "uniform"]
+"""Of clients in a mean: by their number of examples n_k, or alike."""
+
+Scope = Literal["task", "all"]
+"""Whose encoders are averaged: those of one task group, or of all clients."""
+
+ENCODERS, DECODERS = "encoder/", "decoder/"
+
+
+def initial_encoders(algorithm: str, initial: Mapping[str, Params], scope: Scope) -> dict[str, Params]:
+    """The groups' encoders before the first round. Raises ConfigError under scope `all` where they differ."""
+    if scope == "all":
+        shared = common_encoder(f"{algorithm} with scope: all", initial)
+        return {ENCODERS + group: shared for group in initial}
+    return {ENCODERS + group: encoder_of(model) for group, model in initial.items()}
+
+
+def initial_models(algorithm: str, initial: Mapping[str, Params], scope: Scope) -> dict[str, Params]:
+    """The groups' encoders and decoders before the first round. Raises ConfigError as ``initial_encoders``."""
+    decoders = {DECODERS + group: decoders_of(model) for group, model in initial.items()}
+    return {**initial_encoders(algorithm, initial, scope), **decoders}
+
+
+def model_of(state: State, client: ClientSpec) -> tuple[Params, Params]:
+    """The global encoder and decoders of the client's group."""
+    return state.params[ENCODERS + client.group], state.params[DECODERS + client.group]
+
+
+def encoder_means(state: State, updates: Sequence[Update], weighting: Weighting, scope: Scope) -> dict[str, Params]:
+    """The mean encoder of each group's clients, or under scope `all` of all clients, for every group of ``state``."""
+    if scope == "all" and updates:
+        shared = mean_of(updates, weighting, encoder_of)
+        return {name: shared for name in state.params if name.startswith(ENCODERS)}
+    return {ENCODERS + group: mean_of(members, weighting, encoder_of) for group, members in by_group(updates).items()}
+
+
+def model_means(state: State, updates: Sequence[Update], weighting: Weighting, scope: Scope) -> dict[str, Params]:
+    """``encoder_means``, and the mean decoders of each group's clients."""
+    groups = by_group(updates).items()
+    decoders = {DECODERS + group: mean_of(members, weighting, decoders_of) for group, members in groups}
+    return {**encoder_means(state, updates, weighting, scope), **decoders}
+
+
+def mean_of(
+    updates: Sequence[Update], weighting: Weighting, part: Callable[[Params], Params] = dict
+) -> dict[str, NDArray[np.float32]]:
+    """The weighted mean of the clients' parameters, or of a part of them."""
+    weights = [float(update.examples) if weighting == "examples" else 1.0 for update in updates]
+    return weighted_mean([part(update.params) for update in updates], weights)
+
+
+def group_means(updates: Sequence[Update], weighting: Weighting, scope: Scope = "task") -> dict[str, Params]:
+    """The mean model by task group; under scope `all` with the mean encoder of all clients in it."""
+    means: dict[str, Params] = {group: mean_of(members, weighting) for group, members in by_group(updates).items()}
+    if scope == "task":
+        return means
+    shared = mean_of(updates, weighting, encoder_of) if updates else {}
+    return {group: {**mean, **shared} for group, mean in means.items()}
+
+
+class ServerOptimizer(BaseModel):
+    """What is done with aggregated models: taken as they are, or a step towards them.
+
+    `average` takes them. The others see Delta = aggregated - last as a descent direction (Reddi et al.: Adaptive
+    Federated Optimization, ICLR 2021, Algorithm 2, without bias correction; `momentum` is FedAvgM of Hsu, Qi, Brown,
+    2019, arXiv 1909.06335):
+
+        momentum  m <- beta1 m + Delta                       x <- x + eta m
+        adam      m <- beta1 m + (1 - beta1) Delta           x <- x + eta m / (sqrt(v) + tau)
+                  v <- beta2 v + (1 - beta2) Delta^2
+        yogi      as adam, v <- v - (1 - beta2) Delta^2 sign(v - Delta^2)
+
+    with m = 0 and v = tau^2 before the first step. Running statistics of BatchNorm are always taken as they are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Literal["average", "momentum", "adam", "yogi"] = "average"
+    learning_rate: float = Field(1.0, gt=0)
+    """eta; `average` has none."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    adaptivity: float = Field(1e-3, gt=0)
+    """tau; for `adam` and `yogi`, as beta2 is."""
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> "ServerOptimizer":
+        """What an optimizer would pass over in silence is no choice."""
+        unused = {"average": ("learning_rate", "beta1", "beta2", "adaptivity"), "momentum": ("beta2", "adaptivity")}
+        for name in unused.get(self.name, ()):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{self.name} has no {name}; leave it out, or choose another optimizer")
+        return self
+
+    def step(self, state: State, aggregated: Mapping[str, Params]) -> dict[str, Params]:
+        """``state.params`` with the trees of ``aggregated`` in place of those of these names, and the moments.
+
+        Names that shared their tree before and after share the result.
+        """
+        if self.name == "average":
+            return {**state.params, **aggregated}
+        params, made = dict(state.params), dict[tuple[int, ...], dict[str, Params]]()
+        for name, target in aggregated.items():
+            last = {key: state.params[key] for key in (name, f"first/{name}", f"second/{name}") if key in state.params}
+            key = (id(target), *map(id, last.values()))
+            if key not in made:
+                made[key] = self._stepped(target, *last.values())
+            params.update({f"{prefix}{name}": tree for prefix, tree in made[key].items()})
+        return params
+
+    def _stepped(
+        self, target: Params, last: Params, first: Params | None = None, second: Params | None = None
+    ) -> dict[str, Params]:
+        moved, m, v = dict[str, Array](), dict[str, Array](), dict[str, Array]()
+        for name, value in target.items():
+            if name.endswith(STATISTICS):
+                moved[name] = value
+                continue
+            delta = value.astype(np.float64) - last[name]
+            m[name] = self._first(0.0 if first is None else first[name], delta)
+            v[name] = self._second(self.adaptivity**2 if second is None else second[name], delta)
+            scale = 1.0 if self.name == "momentum" else np.sqrt(v[name]) + self.adaptivity
+            moved[name] = last[name] + self.learning_rate * m[name] / scale
+        trees = {"": moved, "first/": m} if self.name == "momentum" else {"": moved, "first/": m, "second/": v}
+        return {prefix: dict(_float32(tree)) for prefix, tree in trees.items()}
+
+    def _first(self, last: Array | float, delta: NDArray[np.float64]) -> NDArray[np.float64]:
+        share = 1.0 if self.name == "momentum" else 1.0 - self.beta1
+        return self.beta1 * np.asarray(last, np.float64) + share * delta
+
+    def _second(self, last: Array | float, delta: NDArray[np.float64]) -> NDArray[np.float64]:
+        square, v = delta**2, np.asarray(last, np.float64)
+        if self.name == "yogi":
+            return v - (1.0 - self.beta2) * square * np.sign(v - square)
+        return self.beta2 * v + (1.0 - self.beta2) * square
+
+
+def _float32(tree: Mapping[str, Array]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    return ((name, value.astype(np.float32)) for name, value in tree.items())

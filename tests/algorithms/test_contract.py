@@ -1,0 +1,356 @@
+"""What every registered algorithm keeps, whatever it does: one federation, the same questions to all.
+
+A new algorithm needs an entry in ``BYTES``, and one in ``SETTINGS`` where its defaults are too tame to show anything.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+import yaml
+from torch import nn
+
+from mfed_ray import checkpoint
+from mfed_ray.algorithms import ALGORITHMS
+from mfed_ray.checkpoint import Checkpoint
+from mfed_ray.errors import ConfigError
+from mfed_ray.experiment import Experiment, parse_experiment
+from mfed_ray.experiment.build import TrainerFactory, make_clients, make_model, make_simulation
+from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State
+from mfed_ray.runtime.contract import Fitted
+from mfed_ray.runtime.placement import Placement
+from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
+from mfed_ray.simulation import RoundReport
+from mfed_ray.training import float_values
+
+MakeExperiment = Callable[..., Experiment]
+Rounds = list[tuple[RoundReport, Checkpoint]]
+Serially = Callable[..., Rounds]
+Deployed = Callable[[Experiment, Rounds], dict[str, Params]]
+
+KEPT_AND_PRIVATE = {"model": {"normalisation": "local"}, "local": {"optimizer_state": "keep"}}
+AVERAGED = {"model": {"normalisation": "average"}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "local": KEPT_AND_PRIVATE,
+    "centralised": KEPT_AND_PRIVATE,
+    "fedavg": {"algorithm": {"scope": "all", "server": {"name": "adam", "learning_rate": 0.01}}, **AVERAGED},
+    "fedprox": {"algorithm": {"proximal_weight": 0.5, "weighting": "uniform"}, **AVERAGED},
+    "fedper": KEPT_AND_PRIVATE,
+    "fedrep": {"local": {"optimizer_state": "keep"}},
+    "ditto": {"algorithm": {"proximal_weight": 0.5}, **KEPT_AND_PRIVATE},
+    "fedamp": {"algorithm": {"proximal_weight": 5.0}, **AVERAGED},
+    "matfl": AVERAGED,
+    "fedhca2": AVERAGED,
+    "mfed": {
+        "algorithm": {
+            "decoder_proximal_weight": 0.1,
+            "encoder_proximal_weight": 0.1,
+            "correlation": "cka",
+            "probe_images": 2,
+            "correlation_threshold": 0.2,
+            "correlation_momentum": 0.5,
+        }
+    },
+}
+"""Sections of the configuration, other than the federation's, under which an algorithm is asked."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of one trainee's model by part, less the BatchNorm that is its own; and those of that BatchNorm."""
+
+    encoder: int
+    decoders: int
+    heads: int
+    private: int
+
+
+Formula = Callable[[Sizes, int], tuple[int, int]]
+"""Bytes up and down of a trainee in a round, as the class's docstring says."""
+
+
+def _nothing(_: Sizes, __: int) -> tuple[int, int]:
+    return 0, 0
+
+
+def _model(s: Sizes, _: int) -> tuple[int, int]:
+    return s.encoder + s.decoders, s.encoder + s.decoders
+
+
+def _encoder(s: Sizes, _: int) -> tuple[int, int]:
+    return s.encoder, s.encoder
+
+
+def _bodies(s: Sizes, _: int) -> tuple[int, int]:
+    return s.encoder + s.decoders - s.heads, s.encoder + s.decoders - s.heads
+
+
+def _centre(s: Sizes, round_number: int) -> tuple[int, int]:
+    model = s.encoder + s.decoders
+    return model + s.private, model + (s.private if round_number > 1 else 0)
+
+
+BYTES: dict[str, Formula] = {
+    "local": _nothing,
+    "centralised": _centre,
+    "fedavg": _model,
+    "fedprox": _model,
+    "fedper": _encoder,
+    "fedrep": _encoder,
+    "ditto": _model,
+    "fedamp": _encoder,
+    "matfl": _encoder,
+    "fedhca2": _bodies,
+    "mfed": _model,
+}
+
+
+def sizes(experiment: Experiment, tasks: Sequence[str]) -> Sizes:
+    """From the shapes of a model's tensors alone."""
+    model = make_model(experiment, tasks)
+    own = experiment.model.normalisation == "local"
+    layers = {name for name, module in model.named_modules() if own and isinstance(module, nn.BatchNorm2d)}
+    found = dict.fromkeys(("encoder", "decoders", "heads", "private"), 0)
+    for name, tensor in model.state_dict().items():
+        layer, _, last = name.rpartition(".")
+        if last == "num_batches_tracked":
+            continue
+        found["private" if layer in layers else name.partition(".")[0]] += 4 * tensor.numel()
+        found["heads"] += 4 * tensor.numel() if layer.endswith(".classifier") else 0
+    return Sizes(**found)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An algorithm in its federation, run serially to the end: rounds 0, 1 and 2."""
+
+    name: str
+    experiment: Experiment
+    clients: list[ClientSpec]
+    rounds: Rounds
+
+
+def federation(tiny: MakeExperiment, name: str, **sections: Any) -> Experiment:
+    """Two clients of one task, one of two tasks, one more: three task groups."""
+    settings = SETTINGS.get(name, {})
+    clients = [
+        {"tasks": ["semantic_segmentation"], "data": "scenes", "count": 2},
+        {"tasks": ["saliency", "surface_normals"], "data": "scenes"},
+        {"tasks": ["saliency"], "data": "scenes"},
+    ]
+    return tiny(
+        clients=clients,
+        **{
+            **settings,
+            "algorithm": {**settings.get("algorithm", {}), "name": name},
+            # without weight decay, nothing moves that has no gradient
+            "local": {**settings.get("local", {}), "weight_decay": 0.0},
+            **sections,
+        },
+    )
+
+
+@pytest.fixture(scope="module", params=list(ALGORITHMS))
+def subject(request: pytest.FixtureRequest, tiny: MakeExperiment, serially: Serially) -> Subject:
+    experiment = federation(tiny, request.param)
+    clients = make_clients(experiment)
+    return Subject(request.param, experiment, clients, serially(experiment, clients))
+
+
+@pytest.fixture(scope="module")
+def pool(ray_cluster: None) -> Iterator[ActorPool]:
+    """Two actors for all, which Ray restarts as often as they die."""
+    del ray_cluster
+    made = ActorPool(Placement({"here": 2}, clients=4), cpus=0.5, gpus=0, max_retries=-1)
+    yield made
+    made.close()
+
+
+def assert_same_state(a: State, b: State) -> None:
+    assert a.params.keys() == b.params.keys()
+    for tree, params in a.params.items():
+        other = b.params[tree]
+        assert list(params) == list(other), tree
+        assert all(np.array_equal(value, other[name]) for name, value in params.items()), tree
+    assert json.dumps(a.values, sort_keys=True) == json.dumps(b.values, sort_keys=True)
+
+
+def assert_same(a: tuple[RoundReport, Checkpoint], b: tuple[RoundReport, Checkpoint]) -> None:
+    """Bit for bit: what the server and every client hold, all metrics, diagnostics, bytes."""
+    assert_same_state(a[1].server, b[1].server)
+    assert a[1].clients.keys() == b[1].clients.keys()
+    for client, state in a[1].clients.items():
+        assert_same_state(state, b[1].clients[client])
+    assert outcome(a[0]) == outcome(b[0])
+
+
+def outcome(report: RoundReport) -> tuple[Any, ...]:
+    """All of a report but its times and memory, whatever the order of the clients; metrics as text, for nan = nan."""
+    reports = {
+        phase: {one.client: (one.training, one.held_out) for one in clients}
+        for phase, clients in (("fit", report.fitted), ("evaluate", report.evaluated))
+    }
+    told = json.dumps(reports, sort_keys=True)
+    return report.round, told, report.diagnostics, report.bytes_up, report.bytes_down
+
+
+def test_every_algorithm_has_its_formula_of_bytes() -> None:
+    assert BYTES.keys() == ALGORITHMS.keys()
+    assert SETTINGS.keys() <= ALGORITHMS.keys()
+
+
+@pytest.mark.parametrize("name", list(ALGORITHMS))
+def test_a_configuration_goes_through_yaml_and_back(tiny: MakeExperiment, name: str) -> None:
+    experiment = federation(tiny, name)
+    resolved = experiment.resolved()
+    assert list(resolved["algorithm"]) == ["name", *ALGORITHMS[name].model_fields]
+    again = parse_experiment(yaml.safe_load(yaml.safe_dump(resolved, sort_keys=False)))
+    assert again == experiment
+    assert again.algorithm_name == name
+
+
+@pytest.mark.parametrize("name", list(ALGORITHMS))
+def test_an_unknown_field_is_refused_with_the_nearest(tiny: MakeExperiment, name: str) -> None:
+    fields = ["name", *ALGORITHMS[name].model_fields]
+    wrong = f"{fields[-1]}z"
+    message = rf"^algorithm\.{wrong}: unknown key; did you mean '{fields[-1]}'\? \(allowed: {', '.join(fields)}\)$"
+    with pytest.raises(ConfigError, match=message):
+        tiny(algorithm={"name": name, wrong: 1})
+
+
+@dataclass
+class Killing:
+    """Runs clients on ``inner``, and kills an actor for real once the first client of ``round`` has finished: one that
+    trains another, or else the one that still holds what the client left."""
+
+    inner: RayBackend
+    pids: Sequence[int]
+    round: int
+    killed: int | None = None
+
+    def fit(self, instructions: Sequence[Instruction], *, evaluate: bool) -> Iterator[Fitted]:
+        for fitted in self.inner.fit(instructions, evaluate=evaluate):
+            if instructions[0].round == self.round and self.killed is None:
+                served = self.inner._last_actor[fitted.update.client]
+                self.killed = self.pids[1 - served if len(instructions) > 1 else served]
+                os.kill(self.killed, signal.SIGKILL)
+            yield fitted
+
+    def evaluate(self, instructions: Sequence[Instruction]) -> Iterator[ClientReport]:
+        return self.inner.evaluate(instructions)
+
+    def states(self) -> Mapping[str, State]:
+        return self.inner.states()
+
+    def restore(self, states: Mapping[str, State]) -> None:
+        self.inner.restore(states)
+
+    def close(self) -> None:
+        """The pool stays."""
+
+
+def process_ids(pool: ActorPool) -> list[int]:
+    return list(ray.get([actor.__ray_call__.remote(lambda _: os.getpid()) for actor in pool.actors]))
+
+
+def test_serial_is_ray_is_ray_with_a_killed_actor_is_resumed(
+    subject: Subject, pool: ActorPool, serially: Serially, tmp_path: Path
+) -> None:
+    simulation = make_simulation(subject.experiment, subject.clients)
+    factory = TrainerFactory(subject.experiment)
+    inner = RayBackend(pool, simulation.everybody, subject.experiment.algorithm, factory, threads=1)
+    backend = Killing(inner, process_ids(pool), round=2)
+    for event in simulation.run(backend, None):
+        if isinstance(event, tuple):
+            assert_same(event, subject.rounds[event[0].round])
+            if event[0].round == 1:
+                checkpoint.save(tmp_path, event[1])
+    assert backend.killed is not None
+    latest = checkpoint.load_latest(tmp_path)
+    (resumed,) = serially(subject.experiment, subject.clients, resume=latest)
+    assert_same(resumed, subject.rounds[2])
+    assert backend.killed not in process_ids(pool)
+
+
+def test_the_order_of_the_clients_changes_no_bit(subject: Subject, serially: Serially) -> None:
+    rounds = serially(subject.experiment, subject.clients[::-1], until=1)
+    assert_same(rounds[1], subject.rounds[1])
+
+
+def test_every_learned_parameter_of_every_client_moves_in_every_round(subject: Subject, deployed: Deployed) -> None:
+    """What is frozen by accident, or loaded over what was trained, stands still."""
+    models = [deployed(subject.experiment, subject.rounds[: number + 1]) for number in range(3)]
+    for client in subject.clients:
+        model = make_model(subject.experiment, client.tasks)
+        start = float_values(model)
+        assert all(np.array_equal(value, models[0][client.name][name]) for name, value in start.items())
+        for before, after in pairwise(models):
+            still = [
+                name
+                for name, _ in model.named_parameters()
+                if np.array_equal(before[client.name][name], after[client.name][name])
+            ]
+            assert still == [], client.name
+
+
+def test_every_task_of_every_client_is_trained_and_measured(subject: Subject) -> None:
+    for report, _ in subject.rounds[1:]:
+        assert [one.client for one in report.evaluated] == [client.name for client in subject.clients]
+        for client, one in zip(subject.clients, report.evaluated, strict=True):
+            assert one.held_out.keys() == set(client.tasks)
+        losses = {task for one in report.fitted for task, found in one.training.items() if found.get("loss", 0) > 0}
+        assert losses == {task for client in subject.clients for task in client.tasks}
+        for one in (*report.fitted, *report.evaluated):
+            found = {
+                f"{task}.{name}": value
+                for metrics in (one.training, one.held_out)
+                for task, by_name in metrics.items()
+                for name, value in by_name.items()
+                if not name.startswith("iou/")  # of a class that no image has
+            }
+            assert found
+            assert [name for name, value in found.items() if not np.isfinite(value)] == []
+
+
+def test_bytes_are_what_the_docstring_says(subject: Subject) -> None:
+    trainees = subject.experiment.algorithm.trainees(subject.clients)
+    assert "Bytes" in str(ALGORITHMS[subject.name].__doc__)
+    models = [sizes(subject.experiment, trainee.tasks) for trainee in trainees]
+    for number in (1, 2):
+        report, _ = subject.rounds[number]
+        expected = [BYTES[subject.name](one, number) for one in models]
+        assert report.bytes_up == sum(up for up, _ in expected)
+        assert report.bytes_down == sum(down for _, down in expected)
+
+
+def test_a_cohort_trains_and_nobody_else(subject: Subject, tiny: MakeExperiment, serially: Serially) -> None:
+    """Whoever is not drawn keeps its state, and is served and evaluated as before; the draw is the seed's."""
+    evaluation = {"stages": ["after_aggregation"], "max_images": 1}
+
+    def run(until: int, **sections: Any) -> Rounds:
+        experiment = federation(tiny, subject.name, clients_per_round=2, evaluation=evaluation, **sections)
+        return serially(experiment, subject.clients, until=until)
+
+    rounds, algorithm = run(until=2), subject.experiment.algorithm
+    names = {trainee.name for trainee in algorithm.trainees(subject.clients)}
+    for (_, before), (report, after) in pairwise(rounds):
+        drawn = {one.client for one in report.fitted}
+        assert len(drawn) == min(2, len(names))
+        assert drawn <= names
+        for name in names - drawn:
+            assert_same_state(before.clients.get(name, State()), after.clients.get(name, State()))
+        assert len(report.evaluated) == len(subject.clients)
+        for client in subject.clients:
+            then, now = (algorithm.instruct(one.server, client, 1).load for one in (before, after))
+            assert [tree.keys() for tree in then] == [tree.keys() for tree in now]
+    assert_same(run(until=1)[1], rounds[1])
+    with pytest.raises(AssertionError):
+        assert_same(run(until=1, seed=1)[1], rounds[1])
