@@ -19,15 +19,10 @@ def encoder_of(params: Params) -> dict[str, NDArray[np.float32]]:
     return {name: value for name, value in params.items() if name.startswith(ENCODER)}
 
 
-def decoders_of(params: Params) -> dict[str, NDArray[np.float32]]:
-    """Every decoder's parameters."""
-    return {name: value for name, value in params.items() if not name.startswith(ENCODER)}
-
-
-def of_tasks(params: Params, tasks: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-    """The encoder's parameters and those of the decoders of ``tasks``."""
-    prefixes = (ENCODER, *(f"decoders.{task}." for task in tasks))
-    return {name: value for name, value in params.items() if name.startswith(prefixes)}
+def decoders_of(params: Params, task: str | None = None) -> dict[str, NDArray[np.float32]]:
+    """Every decoder's parameters, or those of one task's."""
+    prefix = "" if task is None else f"decoders.{task}."
+    return {name: value for name, value in params.items() if not name.startswith(ENCODER) and name.startswith(prefix)}
 
 
 def is_output_head(name: str) -> bool:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mfed_ray.messages import Params
-from mfed_ray.params import cosine, decoders_of, difference, encoder_of, nbytes, of_tasks, weighted_mean
+from mfed_ray.params import cosine, decoders_of, difference, encoder_of, is_output_head, nbytes, weighted_mean
 
 
 def tree(**values: list[float]) -> Params:
@@ -16,7 +16,13 @@ def test_split_by_prefix() -> None:
     assert list(encoder_of(MODEL)) == ["encoder.conv"]
     assert list(decoders_of(MODEL)) == ["decoders.saliency.conv", "decoders.saliency_two.conv"]
     # a task whose name begins like another's is another task
-    assert list(of_tasks(MODEL, ["saliency"])) == ["encoder.conv", "decoders.saliency.conv"]
+    assert list(decoders_of(MODEL, "saliency")) == ["decoders.saliency.conv"]
+
+
+def test_output_heads_by_name() -> None:
+    assert is_output_head("decoders.saliency.classifier.weight")
+    assert is_output_head("decoders.instance_segmentation.detector.boxes.box_predictor.cls_score.bias")
+    assert not is_output_head("decoders.saliency.trunk.classifiers.weight")
 
 
 def test_weighted_mean_by_hand() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, common_encoder
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
-from mfed_ray.params import of_tasks
+from mfed_ray.params import decoders_of, encoder_of
 from mfed_ray.training import Trainer
 
 CENTRE = "centre"
@@ -24,20 +24,22 @@ class Centralised(Algorithm):
     """
 
     def trainees(self, clients: Sequence[ClientSpec]) -> Sequence[ClientSpec]:
-        """The centre, in place of all clients."""
-        tasks = tuple(sorted({task for client in clients for task in client.tasks}))
-        datasets = "+".join(dict.fromkeys(client.dataset for client in clients))
-        return (ClientSpec(CENTRE, tasks, datasets, (), (), tuple(clients)),)
+        """The centre, in place of all clients; their turns are in the order of their names."""
+        pooled = tuple(sorted(clients, key=lambda client: client.name))
+        tasks = tuple(sorted({task for client in pooled for task in client.tasks}))
+        datasets = "+".join(dict.fromkeys(client.dataset for client in pooled))
+        return (ClientSpec(CENTRE, tasks, datasets, (), (), pooled),)
 
     def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
-        """One model for all tasks."""
+        """One encoder and one decoder per task."""
         del clients
         common_encoder("centralised", initial)
-        return State({"model": {name: value for params in initial.values() for name, value in params.items()}})
+        return _split({name: value for params in initial.values() for name, value in params.items()})
 
     def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
         """Load the centre's model, as far as it serves the client's tasks."""
-        return Instruction(client.name, round_number, load=(of_tasks(state.params["model"], client.tasks),))
+        load = (state.params["encoder"], *(state.params[f"decoder/{task}"] for task in client.tasks))
+        return Instruction(client.name, round_number, load)
 
     def fit(self, trainer: Trainer, instruction: Instruction, state: State) -> Fit:
         """Train on everybody's batches."""
@@ -50,4 +52,10 @@ class Centralised(Algorithm):
         """The centre's model is the model."""
         del state, probe
         (update,) = updates
-        return State({"model": update.params}), Diagnostics()
+        return _split(update.params), Diagnostics()
+
+
+def _split(model: Params) -> State:
+    """The encoder and each task's decoder as trees of their own: each is stored and sent once, whoever loads it."""
+    tasks = dict.fromkeys(name.split(".")[1] for name in decoders_of(model))
+    return State({"encoder": encoder_of(model), **{f"decoder/{task}": decoders_of(model, task) for task in tasks}})

@@ -6,8 +6,8 @@ Data, AISTATS 2017, Algorithm 1.
 
 from collections.abc import Mapping, Sequence
 
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, common_encoder
-from mfed_ray.algorithms.server import Scope, ServerOptimizer, Weighting, group_means
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe
+from mfed_ray.algorithms.server import Scope, ServerOptimizer, Weighting, initial_models, model_means, model_of
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.training import Trainer
 
@@ -23,13 +23,11 @@ class FedAvg(Algorithm):
     def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
         """One global model per task group."""
         del clients
-        if self.scope == "all":
-            common_encoder("fedavg with scope: all", initial)
-        return State(initial)
+        return State(initial_models("fedavg", initial, self.scope))
 
     def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
         """Load the group's global model."""
-        return Instruction(client.name, round_number, load=(state.params[client.group],))
+        return Instruction(client.name, round_number, load=model_of(state, client))
 
     def fit(self, trainer: Trainer, instruction: Instruction, state: State) -> Fit:
         """Train from the global model, send the whole model."""
@@ -40,5 +38,5 @@ class FedAvg(Algorithm):
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """Average each group's models."""
         del probe
-        means = group_means(updates, self.weighting, self.scope)
+        means = model_means(state, updates, self.weighting, self.scope)
         return State(self.server.step(state, means)), Diagnostics()

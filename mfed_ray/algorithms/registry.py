@@ -8,6 +8,7 @@ from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.algorithms.ditto import Ditto
 from mfed_ray.algorithms.fedamp import FedAMP
 from mfed_ray.algorithms.fedavg import FedAvg
+from mfed_ray.algorithms.fedhca2 import FedHCA2
 from mfed_ray.algorithms.fedper import FedPer
 from mfed_ray.algorithms.fedprox import FedProx
 from mfed_ray.algorithms.fedrep import FedRep
@@ -26,6 +27,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "ditto": Ditto,
     "fedamp": FedAMP,
     "matfl": MaTFL,
+    "fedhca2": FedHCA2,
     "mfed": MFed,
 }
 """Algorithms by the name that a configuration gives."""

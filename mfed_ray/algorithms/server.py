@@ -68,13 +68,9 @@ def mean_of(
     return weighted_mean([part(update.params) for update in updates], weights)
 
 
-def group_means(updates: Sequence[Update], weighting: Weighting, scope: Scope = "task") -> dict[str, Params]:
-    """The mean model by task group; under scope `all` with the mean encoder of all clients in it."""
-    means: dict[str, Params] = {group: mean_of(members, weighting) for group, members in by_group(updates).items()}
-    if scope == "task":
-        return means
-    shared = mean_of(updates, weighting, encoder_of) if updates else {}
-    return {group: {**mean, **shared} for group, mean in means.items()}
+def group_means(updates: Sequence[Update], weighting: Weighting) -> dict[str, Params]:
+    """The mean model by task group."""
+    return {group: mean_of(members, weighting) for group, members in by_group(updates).items()}
 
 
 class ServerOptimizer(BaseModel):

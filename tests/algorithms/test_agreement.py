@@ -1,11 +1,11 @@
-"""The evidence for fusing, and the rule: by hand in two dimensions, and against the truth on noise of known strength."""
+"""The evidence for fusing, and the rule: by hand, and against the truth under noise of known strength."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from mfed_ray.algorithms.agreement import displacements, measure, partners
+from mfed_ray.algorithms.agreement import Evidence, Gram, displacements, measure, partners
 from mfed_ray.messages import Params, Update
 from mfed_ray.params import weighted_mean
 
@@ -18,8 +18,8 @@ def updates(group: str, *moves: Sequence[float], examples: int = 1) -> list[Upda
     return [Update(f"{group}-{k}", group, examples, tree(move)) for k, move in enumerate(moves)]
 
 
-def evidence(groups: dict[str, list[Update]]):  # type: ignore[no-untyped-def]
-    starts = dict.fromkeys(groups, tree(np.zeros(len(next(iter(groups.values()))[0].params["encoder.w"]))))
+def evidence(groups: dict[str, list[Update]]) -> tuple[Gram, Evidence]:
+    starts = dict.fromkeys(groups, tree([0.0] * len(next(iter(groups.values()))[0].params["encoder.w"])))
     means = {
         group: weighted_mean([one.params for one in members], [one.examples for one in members])
         for group, members in groups.items()
@@ -29,10 +29,10 @@ def evidence(groups: dict[str, list[Update]]):  # type: ignore[no-untyped-def]
 
 
 def test_evidence_by_hand() -> None:
-    # from (0, 0, 0): a's clients go (2, 2, 0) and (2, -2, 0), their mean is (2, 0, 0); b's (0, 0, 1) and (2, 0, 1), mean (1, 0, 1)
+    # from the origin: the mean of a's clients is (2, 0, 0), of b's (1, 0, 1)
     groups = {"a": updates("a", [2, 2, 0], [2, -2, 0]), "b": updates("b", [0, 0, 1], [2, 0, 1])}
     gram, found = evidence(groups)
-    assert gram["a", "a", "a"] == 4 and gram["a", "b", "b"] == 2 and gram["a", "a", "b"] == 2
+    assert [gram["a", r, s] for r, s in ("aa", "bb", "ab")] == [4, 2, 2]
     # between: <(2,0,0), (1,0,1)> / (2 sqrt 2) = 1 / sqrt 2
     assert found["b", "a"] == found["a", "b"] == pytest.approx(1 / np.sqrt(2))
     # within a: (4 - (8 + 8) / 4) / (4 (1 - 1/2)) = 0, the product of its two clients, <(2,2,0), (2,-2,0)>;
@@ -52,7 +52,7 @@ def test_displacements_start_from_the_group_that_would_move() -> None:
 
 @pytest.mark.parametrize(("between", "fuses"), [(0.40, False), (0.42, True)])
 def test_the_threshold_for_two_equal_groups(between: float, fuses: bool) -> None:
-    """With updates of length 1 and an agreement e between them: ahead if (w + b) / sqrt(2 + 2 e) > w; here e is small."""
+    """Orthogonal updates of length 1, agreement w within and b between: ahead if (w + b) / sqrt(2) > w."""
     gram = {("t", r, s): 1.0 if r == s else 0.0 for r in "st" for s in "st"}
     found = {("t", "t"): 0.01, ("s", "t"): between * 0.01}
     assert partners("t", gram, found, {"s": 1.0, "t": 1.0}, ["s", "t"]) == (("s", "t") if fuses else ("t",))

@@ -133,6 +133,7 @@ def test_instruction_carries_what_is_used_and_nothing_else() -> None:
             "not symmetric: semantic_segmentation.human_parts is 0.1, human_parts.semantic_segmentation is 0.2",
         ),
         ({"decoder_proximal_weight": -1}, "greater than or equal to 0"),
+        ({"correlation_threshold": "auto", "correlation": "cka"}, "allowed with correlation: update_cosine, found cka"),
     ],
 )
 def test_wrong_fields(fields: dict[str, object], message: str) -> None:
@@ -150,3 +151,105 @@ def test_matrix_with_an_unknown_group() -> None:
     algorithm = MFed(correlation="matrix", correlation_matrix={SEG: {PARTS: 0.1}, "saliensy": {SEG: 0.1}})
     with pytest.raises(ConfigError, match="saliensy is no task group here; groups: semantic_segmentation, human_parts"):
         algorithm.init(CLIENTS, INITIAL)
+
+
+def noisy(group: str, moves: Sequence[Sequence[float]]) -> list[Update]:
+    clients = [client(f"{group}-{k}", group) for k in range(len(moves))]
+    params = [
+        {"encoder.w": np.array(move, np.float32), f"decoders.{group}.w": np.zeros(1, np.float32)} for move in moves
+    ]
+    return [Update(one.name, one.group, 1, tree) for one, tree in zip(clients, params, strict=True)]
+
+
+# Three tasks that start from the origin; the two clients of each agree on one unit and go one more each their own way.
+EDGES = "edge_detection"
+ORIGIN: dict[str, Params] = {
+    task: {"encoder.w": np.zeros(4, np.float32), f"decoders.{task}.w": np.zeros(1, np.float32)}
+    for task in (SEG, PARTS, EDGES)
+}
+AGREED = [
+    *noisy(EDGES, [[0, -1, 0, 1], [0, -1, 1, 0]]),
+    *noisy(PARTS, [[1, 0, 0, 1], [1, 0, 1, 0]]),
+    *noisy(SEG, [[1, 0, 1, 0], [1, 0, 0, -1]]),
+]
+AGREED_CLIENTS = [client(update.client, update.group) for update in AGREED]
+
+
+def agreed(algorithm: MFed) -> tuple[dict[str, list[float]], frozenset[tuple[str, str]]]:
+    state, diagnostics = algorithm.aggregate(algorithm.init(AGREED_CLIENTS, ORIGIN), AGREED, no_probe)
+    groups = (EDGES, PARTS, SEG)
+    return {group: state.params[f"encoder/{group}"]["encoder.w"].tolist() for group in groups}, diagnostics.fused
+
+
+def test_auto_fuses_what_agrees_as_clients_of_one_task_do() -> None:
+    # means: edges (0, -1, .5, .5), parts (1, 0, .5, .5), seg (1, 0, .5, -.5), each of squared length 1.5.
+    # within: the two clients' product over 1.5 is 1 / 1.5 = 2/3 for each; between, over 1.5: parts and seg 1: 2/3,
+    # edges and parts .5: 1/3, edges and seg 0. Gains over sqrt(1.5), with |sum|^2:
+    # seg    alone (2/3) / 1 = .667; with parts |.|^2 = 5/1.5: (4/3) / 1.826 = .730, joins; with edges too 7.5/1.5:
+    #        (4/3) / 2.236 = .596, does not
+    # parts  with seg .730; with edges too (2/3 + 2/3 + 1/3) / 2.236 = .745: joins parts, whom it agrees with in part
+    # edges  alone .667; with parts |.|^2 = 4/1.5: 1 / 1.633 = .612; with seg 3/1.5: (2/3) / 1.414 = .471: alone
+    encoders, fused = agreed(MFed(correlation_threshold="auto"))
+    alone = {(group, group) for group in (EDGES, PARTS, SEG)}
+    assert fused == alone | {(PARTS, SEG), (SEG, PARTS), (EDGES, PARTS)}
+    assert encoders[EDGES] == [0, -1, 0.5, 0.5]
+    assert encoders[SEG] == [1, 0, 0.5, 0]
+    assert encoders[PARTS] == pytest.approx([2 / 3, -1 / 3, 0.5, 1 / 6])
+
+
+def test_auto_with_soft_weights_mixes_by_agreement_as_a_share_of_that_within() -> None:
+    # parts: itself 1, seg (2/3) / (2/3) = 1, edges (1/3) / (2/3) = 1/2, over 2.5:
+    # (1, 0, .5, .5) + (1, 0, .5, -.5) + (0, -.5, .25, .25)
+    encoders, _ = agreed(MFed(correlation_threshold="auto", fusion="soft"))
+    assert encoders[PARTS] == pytest.approx([2 / 2.5, -0.5 / 2.5, 1.25 / 2.5, 0.25 / 2.5])
+
+
+def test_auto_remembers_rounds() -> None:
+    algorithm = MFed(correlation_threshold="auto", correlation_momentum=0.5)
+    state, _ = algorithm.aggregate(algorithm.init(AGREED_CLIENTS, ORIGIN), AGREED, no_probe)
+    past = State(state.params, {"evidence": [[SEG, PARTS, -1.0], [PARTS, SEG, -1.0], [SEG, SEG, 1.0], ["x", "y", 0.3]]})
+    moved = [
+        Update(one.client, one.group, 1, {**one.params, "encoder.w": one.params["encoder.w"] + start})
+        for one in AGREED
+        for start in [state.params[f"encoder/{one.group}"]["encoder.w"]]
+    ]
+    after, _ = algorithm.aggregate(past, moved, no_probe)
+    found = {(a, b): value for a, b, value in after.values["evidence"]}
+    assert found["x", "y"] == 0.3  # of groups that are not in this round
+    assert found[SEG, SEG] == pytest.approx(0.5 * 1.0 + 0.5 * 2 / 3)
+
+
+def test_auto_needs_a_task_with_two_clients() -> None:
+    with pytest.raises(
+        ConfigError, match="but none of semantic_segmentation, human_parts has two clients; give a number"
+    ):
+        MFed(correlation_threshold="auto").init(CLIENTS[1:], INITIAL)
+
+
+def test_soft_fusion_weighs_by_correlation() -> None:
+    # seg (5, 1), parts (1, 3), C = 0.5: ((5, 1) + 0.5 (1, 3)) / 1.5 and ((1, 3) + 0.5 (5, 1)) / 1.5
+    soft = MFed(correlation="matrix", correlation_matrix={SEG: {PARTS: 0.5}}, fusion="soft")
+    assert encoders(soft) == {SEG: pytest.approx([5.5 / 1.5, 2.5 / 1.5]), PARTS: pytest.approx([3.5 / 1.5, 3.5 / 1.5])}
+
+
+def test_soft_fusion_leaves_out_what_disagrees() -> None:
+    soft = MFed(correlation="matrix", correlation_matrix={SEG: {PARTS: -0.5}}, fusion="soft")
+    state, diagnostics = soft.aggregate(soft.init(CLIENTS, INITIAL), UPDATES, no_probe)
+    assert state.params[f"encoder/{SEG}"]["encoder.w"].tolist() == [5.0, 1.0]
+    assert diagnostics.fused == {(SEG, SEG), (PARTS, PARTS)}
+
+
+def test_a_round_without_some_groups_leaves_them_as_they_were() -> None:
+    algorithm = MFed(correlation="matrix", correlation_matrix={SEG: {PARTS: 0.5}})
+    start = algorithm.init(CLIENTS, INITIAL)
+    state, diagnostics = algorithm.aggregate(start, UPDATES[2:], no_probe)
+    assert state.params[f"encoder/{SEG}"] is start.params[f"encoder/{SEG}"]
+    assert state.params[f"encoder/{PARTS}"]["encoder.w"].tolist() == [1.0, 3.0]
+    assert set(diagnostics.correlations) == {(PARTS, PARTS)}
+
+
+def test_encoders_without_a_common_block_are_refused_unless_none_are_fused() -> None:
+    initial = {**INITIAL, PARTS: {**INITIAL[PARTS], "encoder.w": np.zeros(3, np.float32)}}
+    with pytest.raises(ConfigError, match=r"no block of any two groups' encoders is alike: encoder.w is \(2,\)"):
+        MFed().init(CLIENTS, initial)
+    MFed(correlation_threshold=1.1).init(CLIENTS, initial)
