@@ -32,7 +32,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from mfed_ray.algorithms.fusion import common_names
+from mfed_ray.algorithms.fusion import Shares, common_names
 from mfed_ray.messages import Params, Update
 from mfed_ray.params import STATISTICS, difference, encoder_of
 
@@ -89,6 +89,16 @@ def _within(members: Sequence[Update], start: Params, squared: float) -> float:
 
 def _ratio(a: float, b: float) -> float:
     return a / b if b > 0.0 else 0.0
+
+
+def agreed(encoders: Mapping[str, Params], gram: Gram, evidence: Evidence, weights: Mapping[str, float]) -> Shares:
+    """S_t of each group t, and how strongly each of it agrees with t, as a share of the agreement within groups."""
+    found: dict[str, dict[str, float]] = {}
+    for t, own in encoders.items():
+        eligible = [s for s in encoders if common_names(encoders[s], own)]
+        members = partners(t, gram, evidence, weights, eligible)
+        found[t] = {s: 1.0 if s == t else min(max(evidence[s, t] / evidence[t, t], 0.0), 1.0) for s in members}
+    return found
 
 
 def partners(

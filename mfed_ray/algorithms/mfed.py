@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mfed_ray.algorithms.agreement import displacements, measure, partners
+from mfed_ray.algorithms.agreement import agreed, displacements, measure
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, by_group
 from mfed_ray.algorithms.correlation import (
     Correlations,
@@ -140,13 +140,14 @@ class MFed(Algorithm):
         means = group_means(updates, self.weighting)
         encoders: dict[str, Params] = {group: encoder_of(mean) for group, mean in means.items()}
         starts = {group: state.params[f"encoder/{group}"] for group in groups}
+        weights = self._group_weights(groups)
         correlations, values = self._smoothed(state, "correlations", self._correlate(encoders, starts, probe))
         if self.correlation_threshold == "auto":
-            found, more = self._agreed(state, groups, encoders, starts)
-            values |= more
+            gram = displacements(encoders, starts)
+            evidence, more = self._smoothed(state, "evidence", measure(gram, groups, starts))
+            found, values = agreed(encoders, gram, evidence, weights), values | more
         else:
             found = self._correlated(correlations, encoders, self.correlation_threshold)
-        weights = self._group_weights(groups)
         shares = {
             t: {s: weights[s] * (strength if self.fusion == "soft" else 1.0) for s, strength in row.items()}
             for t, row in found.items()
@@ -173,23 +174,6 @@ class MFed(Algorithm):
             }
             for t in encoders
         }
-
-    def _agreed(
-        self,
-        state: State,
-        groups: Mapping[str, Sequence[Update]],
-        encoders: Mapping[str, Params],
-        starts: Mapping[str, Params],
-    ) -> tuple[Shares, dict[str, list[Entry]]]:
-        """S_t by evidence, and how strongly each of it agrees, as a share of the agreement within groups."""
-        gram = displacements(encoders, starts)
-        evidence, values = self._smoothed(state, "evidence", measure(gram, groups, starts))
-        weights, found = self._group_weights(groups), {}
-        for t in groups:
-            eligible = [s for s in groups if common_names(encoders[s], encoders[t])]
-            members = partners(t, gram, evidence, weights, eligible)
-            found[t] = {s: 1.0 if s == t else min(max(evidence[s, t] / evidence[t, t], 0.0), 1.0) for s in members}
-        return found, values
 
     def _group_weights(self, groups: Mapping[str, Sequence[Update]]) -> dict[str, float]:
         by_examples = self.fusion_weights == "examples"
