@@ -106,9 +106,9 @@ class _Board:
         for column in ("task", "metric", "first", "now", "best"):
             table.add_column(column, justify="left" if column in ("task", "metric") else "right")
         seen = [values for _, values in self.history if values]
-        for task in seen[-1] if seen else ():
+        for task in dict.fromkeys(task for values in seen for task in values):  # a cohort need not have every task
             headline = TASKS[task].headline
-            values = [one[task] for one in seen]
+            values = [one[task] for one in seen if task in one]
             best = (max if headline.higher_is_better else min)(values)
             arrow = "" if headline.higher_is_better else " (lower is better)"
             table.add_row(task, headline.metric + arrow, *(f"{value:.4f}" for value in (values[0], values[-1], best)))
