@@ -1,6 +1,10 @@
-"""The round loop: identities, and the same bits on every backend, on Ray with any number of actors, and resumed."""
+"""The round loop: cohorts, identities between algorithms, what a run leaves, and the driver on Ray and resumed.
+
+What every algorithm keeps by itself is in ``algorithms/test_contract.py``.
+"""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,104 +13,226 @@ import pandas as pd
 import pytest
 
 from mfed_ray import checkpoint
+from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.driver import run
 from mfed_ray.experiment import Experiment
+from mfed_ray.experiment.build import make_clients, make_simulation
+from mfed_ray.messages import Params
 from mfed_ray.results import load_results
 from mfed_ray.results.tables import read_table
-from mfed_ray.simulation import RoundReport
+from mfed_ray.simulation import RoundReport, Simulation
 
 MakeExperiment = Callable[..., Experiment]
+Rounds = list[tuple[RoundReport, Checkpoint]]
+Serially = Callable[..., Rounds]
+Deployed = Callable[[Experiment, Rounds], dict[str, Params]]
 Values = dict[tuple[str, str, str], np.ndarray[Any, np.dtype[np.float32]]]
 
-ALGORITHMS: dict[str, dict[str, Any]] = {
-    "local": {"name": "local"},
-    "fedavg": {"name": "fedavg"},
-    "mfed": {
-        "name": "mfed",
-        "decoder_proximal_weight": 0.1,
-        "encoder_proximal_weight": 0.1,
-        "correlation": "cka",
-        "probe_images": 2,
-        "correlation_threshold": 0.2,
-    },
+MFED = {
+    "name": "mfed",
+    "decoder_proximal_weight": 0.1,
+    "encoder_proximal_weight": 0.1,
+    "correlation": "cka",
+    "probe_images": 2,
+    "correlation_threshold": 0.2,
 }
-"""What is held equal across backends, each under other settings, so that these are covered as well."""
-SETTINGS: dict[str, dict[str, Any]] = {
-    "local": {"model": {"normalisation": "local"}, "local": {"optimizer_state": "keep"}},
-    "fedavg": {"model": {"normalisation": "average"}},
-    "mfed": {},
+
+
+def clients(*groups: tuple[str, int]) -> list[dict[str, Any]]:
+    """``("saliency+human_parts", 2)``: two clients with both tasks."""
+    return [{"tasks": tasks.split("+"), "data": "scenes", "count": count} for tasks, count in groups]
+
+
+ONE_TASK = {"clients": clients(("saliency", 3))}
+ALONE = {"clients": clients(("semantic_segmentation", 1), ("saliency+surface_normals", 1), ("saliency", 1))}
+ONE_CLIENT = {"clients": clients(("saliency+surface_normals", 1))}
+
+
+def simulation(experiment: Experiment) -> Simulation:
+    return make_simulation(experiment, make_clients(experiment))
+
+
+def drawn(federation: Simulation, number: int) -> list[str]:
+    return [client.name for client in federation.cohort(number)]
+
+
+def test_everybody_trains_where_no_cohort_is_asked_for(tiny: MakeExperiment) -> None:
+    everybody = sorted(client.name for client in make_clients(tiny()))
+    for size in (None, 4, 9):
+        assert sorted(drawn(simulation(tiny(clients_per_round=size)), 1)) == everybody
+
+
+def test_a_cohort_is_drawn_from_seed_and_round(tiny: MakeExperiment) -> None:
+    federation = simulation(tiny(clients_per_round=2))
+    rounds = [frozenset(drawn(federation, number)) for number in range(1, 41)]
+    assert {len(cohort) for cohort in rounds} == {2}
+    assert len(set(rounds)) == 6  # all pairs of four clients
+    assert rounds == [frozenset(drawn(federation, number)) for number in range(1, 41)]
+    assert rounds != [frozenset(drawn(replace(federation, seed=1), number)) for number in range(1, 41)]
+
+
+def test_a_cohort_does_not_depend_on_the_order_of_the_clients(tiny: MakeExperiment) -> None:
+    federation = simulation(tiny(clients_per_round=3))
+    reversed_ = replace(federation, clients=federation.clients[::-1])
+    assert all(sorted(drawn(federation, number)) == sorted(drawn(reversed_, number)) for number in range(1, 9))
+
+
+def test_everybody_is_who_trains_and_who_is_evaluated(tiny: MakeExperiment) -> None:
+    names = {client.name for client in make_clients(tiny())}
+    everybody = [client.name for client in simulation(tiny()).everybody]
+    assert (len(everybody), set(everybody)) == (4, names)
+    everybody = [client.name for client in simulation(tiny(algorithm={"name": "centralised"})).everybody]
+    assert (len(everybody), set(everybody)) == (5, names | {"centre"})
+
+
+IDENTITIES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "fedprox(mu=0) = fedavg": ({"name": "fedprox", "proximal_weight": 0}, {"name": "fedavg"}, {}),
+    "ditto(lambda=0) = local": ({"name": "ditto", "proximal_weight": 0}, {"name": "local"}, {}),
+    "fedamp(lambda=0) = local": ({"name": "fedamp", "proximal_weight": 0}, {"name": "local"}, {}),
+    "fedhca2(alpha=beta=rate=0) = local": (
+        {"name": "fedhca2", "encoder_weight": 0, "decoder_weight": 0, "hyper_learning_rate": 0},
+        {"name": "local"},
+        {},
+    ),
+    "mfed(lambda=0), one task = fedper": (
+        {"name": "mfed", "decoder_proximal_weight": 0},
+        {"name": "fedper"},
+        ONE_TASK,
+    ),
+    "mfed(tau>1, lambda=0, decoder_init=global) = fedavg": (
+        {"name": "mfed", "correlation_threshold": 1.1, "decoder_proximal_weight": 0, "decoder_init": "global"},
+        {"name": "fedavg"},
+        {},
+    ),
+    "fedavg, one client per task = local": ({"name": "fedavg"}, {"name": "local"}, ALONE),
+    "fedprox(mu=0), one client per task = local": ({"name": "fedprox", "proximal_weight": 0}, {"name": "local"}, ALONE),
+    "fedper, one client = local": ({"name": "fedper"}, {"name": "local"}, ONE_CLIENT),
+    "matfl, one client = local": ({"name": "matfl"}, {"name": "local"}, ONE_CLIENT),
+    "centralised, one client = local": ({"name": "centralised"}, {"name": "local"}, ONE_CLIENT),
 }
+
+
+@pytest.mark.parametrize("identity", list(IDENTITIES))
+def test_identities(tiny: MakeExperiment, serially: Serially, deployed: Deployed, identity: str) -> None:
+    """Bit for bit after two rounds: the models that the clients deploy, and their metrics."""
+    one, other, sections = IDENTITIES[identity]
+    assert_identity(tiny, serially, deployed, one, other, {"evaluation": {"max_images": 1}, **sections})
+
+
+@pytest.mark.parametrize("normalisation", ["average", "local"])
+def test_identities_with_batchnorm(
+    tiny: MakeExperiment, serially: Serially, deployed: Deployed, normalisation: str
+) -> None:
+    """What the policy lets leave a client, and what it does not, is the same in both."""
+    sections = {"model": {"normalisation": normalisation}, "local": {"optimizer_state": "keep"}}
+    for identity in ("ditto(lambda=0) = local", "fedhca2(alpha=beta=rate=0) = local"):
+        one, other, _ = IDENTITIES[identity]
+        assert_identity(tiny, serially, deployed, one, other, sections)
+
+
+@pytest.mark.parametrize("identity", ["mfed(tau>1, lambda=0, decoder_init=global) = fedavg"])
+def test_identities_with_detectors(
+    tiny_coco: MakeExperiment, serially: Serially, deployed: Deployed, identity: str
+) -> None:
+    one, other, _ = IDENTITIES[identity]
+    assert_identity(tiny_coco, serially, deployed, one, other, {})
+
+
+def assert_identity(
+    tiny: MakeExperiment,
+    serially: Serially,
+    deployed: Deployed,
+    one: dict[str, Any],
+    other: dict[str, Any],
+    sections: dict[str, Any],
+) -> None:
+    experiments = [tiny(algorithm=algorithm, **sections) for algorithm in (one, other)]
+    rounds = [serially(experiment) for experiment in experiments]
+    models = [deployed(experiment, found) for experiment, found in zip(experiments, rounds, strict=True)]
+    assert models[0].keys() == models[1].keys()
+    for client, model in models[0].items():
+        assert [name for name, value in model.items() if not np.array_equal(value, models[1][client][name])] == []
+    for (report, _), (expected, _) in zip(*rounds, strict=True):
+        assert [repr(one.held_out) for one in report.evaluated] == [repr(one.held_out) for one in expected.evaluated]
+
+
+def test_fedavg_whose_server_steps_all_the_way_is_fedavg(
+    tiny: MakeExperiment, serially: Serially, deployed: Deployed
+) -> None:
+    """x + 1 (mean - x) is the mean but for rounding."""
+    server = {"name": "momentum", "learning_rate": 1.0, "beta1": 0.0}
+    experiments = [tiny(algorithm={"name": "fedavg", **more}) for more in ({"server": server}, {})]
+    # one round: rounding grows in training
+    stepped, averaged = (deployed(experiment, serially(experiment, until=1)) for experiment in experiments)
+    for client, model in stepped.items():
+        for name, value in model.items():
+            np.testing.assert_allclose(value, averaged[client][name], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "algorithm", [name for name in ("fedavg", "fedprox", "fedper", "fedrep", "matfl", "fedhca2", "mfed")]
+)
+def test_sharing_is_not_local(tiny: MakeExperiment, serially: Serially, deployed: Deployed, algorithm: str) -> None:
+    """Two clients of one task end otherwise than alone: nothing that shares is local training under another name."""
+    experiments = [tiny(algorithm={"name": name}) for name in (algorithm, "local")]
+    shared, alone = (deployed(experiment, serially(experiment, until=1)) for experiment in experiments)
+    name = "encoder.conv1.weight"
+    assert not np.array_equal(shared["semantic_segmentation-0"][name], alone["semantic_segmentation-0"][name])
+
+
+@pytest.mark.parametrize("algorithm", ["ditto", "fedamp"])
+def test_a_pull_is_not_local_from_the_second_round_on(
+    tiny: MakeExperiment, serially: Serially, deployed: Deployed, algorithm: str
+) -> None:
+    experiments = [tiny(algorithm=tree) for tree in ({"name": algorithm, "proximal_weight": 10.0}, {"name": "local"})]
+    pulled, alone = (deployed(experiment, serially(experiment)) for experiment in experiments)
+    name = "encoder.conv1.weight"
+    assert not np.array_equal(pulled["semantic_segmentation-0"][name], alone["semantic_segmentation-0"][name])
+
+
+def test_mfed_of_one_task_shares_the_encoder_and_keeps_the_decoders(
+    any_tiny: MakeExperiment, serially: Serially, deployed: Deployed
+) -> None:
+    """mfed(lambda = 0, one task): one encoder for all, each client its own decoder, as in FedPer."""
+    two = [{"tasks": any_tiny().clients[0].tasks, "data": "scenes", "count": 2}]
+    experiment = any_tiny(algorithm={"name": "mfed", "decoder_proximal_weight": 0}, clients=two)
+    a, b = deployed(experiment, serially(experiment, until=1)).values()
+    assert all(np.array_equal(a[name], b[name]) == name.startswith("encoder.") for name in a)
+
+
+def test_decoder_pull_changes_the_second_round(tiny: MakeExperiment, serially: Serially) -> None:
+    """In the first round every decoder stands on its anchor; after it lambda must matter."""
+    rounds = [serially(tiny(algorithm={"name": "mfed", "decoder_proximal_weight": weight})) for weight in (0.0, 1.0)]
+    (_, *free), (_, *pulled) = rounds
+
+    def penalty(reported: tuple[RoundReport, Checkpoint]) -> float:
+        return reported[0].fitted[0].training["semantic_segmentation"]["proximal_penalty"]
+
+    assert [penalty(one) for one in free] == [0, 0]
+    assert penalty(pulled[1]) > 0
+    name, decoder = "decoders.semantic_segmentation.classifier.weight", "decoder/semantic_segmentation"
+    assert not np.array_equal(free[1][1].server.params[decoder][name], pulled[1][1].server.params[decoder][name])
 
 
 def finish(experiment: Experiment, folder: Path) -> tuple[Values, pd.DataFrame]:
     """Run to the end; all parameters that anybody holds, and all metrics."""
     for _ in run(experiment, folder):
         pass
-    return parameters(folder), load_results(folder)
-
-
-def parameters(folder: Path) -> Values:
     last = checkpoint.load_latest(folder / "checkpoints")
     assert last is not None
-    return {
+    values = {
         (holder, tree, name): value
         for holder, state in {"server": last.server, **last.clients}.items()
         for tree, params in state.params.items()
         for name, value in params.items()
     }
+    return values, load_results(folder)
 
 
 def assert_same(a: tuple[Values, pd.DataFrame], b: tuple[Values, pd.DataFrame]) -> None:
     assert a[0].keys() == b[0].keys()
     assert all(np.array_equal(value, b[0][key]) for key, value in a[0].items())
     pd.testing.assert_frame_equal(a[1], b[1], check_exact=True)
-
-
-def models(folder: Path, experiment: Experiment) -> dict[str, dict[str, np.ndarray[Any, np.dtype[np.float32]]]]:
-    """Each client's model as its next round would start it."""
-    last = checkpoint.load_latest(folder / "checkpoints")
-    assert last is not None
-    from mfed_ray.experiment.build import TrainerFactory, make_clients
-
-    factory, found = TrainerFactory(experiment), {}
-    for client in make_clients(experiment):
-        trainer = factory(client)
-        load = experiment.algorithm.instruct(last.server, client, 99).load
-        trainer.start(last.clients[client.name], *load)
-        found[client.name] = trainer.shared()
-    return found
-
-
-def same_models(
-    a: dict[str, dict[str, np.ndarray[Any, np.dtype[np.float32]]]],
-    b: dict[str, dict[str, np.ndarray[Any, np.dtype[np.float32]]]],
-) -> bool:
-    return all(np.array_equal(value, b[client][name]) for client, tree in a.items() for name, value in tree.items())
-
-
-@pytest.mark.parametrize("name", list(ALGORITHMS))
-@pytest.mark.usefixtures("ray_cluster")
-def test_serial_is_ray_is_resumed(tiny: MakeExperiment, tmp_path: Path, name: str) -> None:
-    _assert_serial_is_ray_is_resumed(tiny, tmp_path, {"algorithm": ALGORITHMS[name], **SETTINGS[name]}, (1, 2, 4))
-
-
-@pytest.mark.parametrize("name", ["local", "mfed"])
-@pytest.mark.usefixtures("ray_cluster")
-def test_serial_is_ray_is_resumed_for_detectors(tiny_coco: MakeExperiment, tmp_path: Path, name: str) -> None:
-    """They draw samples of anchors and proposals, which must not depend on who drew before."""
-    _assert_serial_is_ray_is_resumed(tiny_coco, tmp_path, {"algorithm": ALGORITHMS[name], **SETTINGS[name]}, (2,))
-
-
-def _assert_serial_is_ray_is_resumed(
-    tiny: MakeExperiment, tmp_path: Path, settings: dict[str, Any], numbers_of_actors: tuple[int, ...]
-) -> None:
-    serial = finish(tiny(**settings), tmp_path / "serial")
-    for actors in numbers_of_actors:
-        experiment = tiny(**settings, runtime={"backend": "ray", "max_actors": actors})
-        assert_same(serial, finish(experiment, tmp_path / f"ray{actors}"))
-    begun = tiny(**settings, runtime={"backend": "ray", "max_actors": 2})
-    interrupt(run(begun, tmp_path / "resumed"), after_round=1)
-    assert_same(serial, finish(tiny(**settings), tmp_path / "resumed"))
 
 
 def interrupt(events: Iterator[object], after_round: int) -> None:
@@ -121,69 +247,25 @@ def interrupt(events: Iterator[object], after_round: int) -> None:
     events.close()  # type: ignore[attr-defined]
 
 
-def test_kept_optimizer_state_and_private_normalisation_survive_a_resume(tiny: MakeExperiment, tmp_path: Path) -> None:
-    experiment = tiny(local={"optimizer_state": "keep"}, model={"normalisation": "local"})
-    interrupt(run(experiment, tmp_path / "resumed"), after_round=1)
-    assert_same(finish(experiment, tmp_path / "whole"), finish(experiment, tmp_path / "resumed"))
-
-
-def test_mfed_without_sharing_or_pull_is_fedavg(any_tiny: MakeExperiment, tmp_path: Path) -> None:
-    """mfed(tau > 1, lambda = 0, decoder_init = global) = fedavg."""
-    mfed = {"name": "mfed", "correlation_threshold": 1.1, "decoder_proximal_weight": 0, "decoder_init": "global"}
-    one, other = any_tiny(algorithm=mfed), any_tiny(algorithm={"name": "fedavg"})
-    metrics = finish(one, tmp_path / "mfed")[1], finish(other, tmp_path / "fedavg")[1]
-    assert same_models(models(tmp_path / "mfed", one), models(tmp_path / "fedavg", other))
-    names = ["run_id", "algorithm"]
-    pd.testing.assert_frame_equal(metrics[0].drop(columns=names), metrics[1].drop(columns=names), check_exact=True)
-
-
-def test_fedavg_with_one_client_per_task_is_local(any_tiny: MakeExperiment, tmp_path: Path) -> None:
-    tasks = sorted({task for clients in any_tiny().clients for task in clients.tasks})
-    clients = [{"tasks": [task], "data": "scenes"} for task in tasks]
-    one, other = (any_tiny(algorithm={"name": name}, clients=clients) for name in ("fedavg", "local"))
-    finish(one, tmp_path / "fedavg")
-    finish(other, tmp_path / "local")
-    assert same_models(models(tmp_path / "fedavg", one), models(tmp_path / "local", other))
-
-
-def test_fedavg_with_two_clients_per_task_is_not_local(any_tiny: MakeExperiment, tmp_path: Path) -> None:
-    one, other = (any_tiny(algorithm={"name": name}, rounds=1) for name in ("fedavg", "local"))
-    finish(one, tmp_path / "fedavg")
-    finish(other, tmp_path / "local")
-    assert not same_models(models(tmp_path / "fedavg", one), models(tmp_path / "local", other))
-
-
-def test_mfed_of_one_task_shares_the_encoder_and_keeps_the_decoders(any_tiny: MakeExperiment, tmp_path: Path) -> None:
-    """mfed(lambda = 0, one task): one encoder for all, each client its own decoder, as in FedPer."""
-    clients = [{"tasks": any_tiny().clients[0].tasks, "data": "scenes", "count": 2}]
-    experiment = any_tiny(algorithm={"name": "mfed", "decoder_proximal_weight": 0}, clients=clients, rounds=1)
-    finish(experiment, tmp_path)
-    a, b = models(tmp_path, experiment).values()
-    same = {name: np.array_equal(a[name], b[name]) for name in a}
-    assert all(equal == name.startswith("encoder.") for name, equal in same.items() if "num_batches" not in name)
-
-
-def test_decoder_pull_changes_the_second_round(tiny: MakeExperiment, tmp_path: Path) -> None:
-    """In the first round every decoder stands on its anchor; after it lambda must matter."""
-    for weight in (0.0, 1.0):
-        algorithm = {"name": "mfed", "decoder_proximal_weight": weight}
-        finish(tiny(algorithm=algorithm), tmp_path / str(weight))
-    penalties = load_results(tmp_path / "1.0").query("metric == 'proximal_penalty' and task == 'semantic_segmentation'")
-    assert (penalties.query("round == 2")["value"] > 0).all()
-    assert any(
-        not np.array_equal(value, parameters(tmp_path / "0.0")[key])
-        for key, value in parameters(tmp_path / "1.0").items()
-    )
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_run_is_the_same_on_any_number_of_actors_and_resumed(any_tiny: MakeExperiment, tmp_path: Path) -> None:
+    """Through the driver. Detectors draw samples of anchors and proposals, which must not depend on who drew before."""
+    serial = finish(any_tiny(algorithm=MFED), tmp_path / "serial")
+    alone = any_tiny(algorithm=MFED, runtime={"backend": "ray", "max_actors": 1})
+    assert_same(serial, finish(alone, tmp_path / "alone"))
+    begun = any_tiny(algorithm=MFED, runtime={"backend": "ray", "max_actors": 3})
+    interrupt(run(begun, tmp_path / "resumed"), after_round=1)
+    assert_same(serial, finish(any_tiny(algorithm=MFED), tmp_path / "resumed"))
 
 
 def test_what_a_run_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:
-    finish(tiny(algorithm=ALGORITHMS["mfed"]), tmp_path)
+    finish(tiny(algorithm=MFED), tmp_path)
     metrics = load_results(tmp_path)
-    clients = {"semantic_segmentation-0", "semantic_segmentation-1", "saliency-0", "surface_normals-0"}
+    names = {"semantic_segmentation-0", "semantic_segmentation-1", "saliency-0", "surface_normals-0"}
     held_out = metrics[metrics["split"] == "val"]
     assert set(held_out.query("round == 0")["stage"]) == {"after_aggregation"}
     for _, rows in held_out.query("round > 0").groupby(["round", "stage"]):
-        assert set(rows["client"]) == clients
+        assert set(rows["client"]) == names
     assert len(held_out.groupby(["round", "stage"])) == 1 + 2 * 2
     assert set(metrics.query("stage == 'training'")["metric"]) == {"loss", "proximal_penalty", "steps"}
     rounds = read_table(tmp_path / "rounds.parquet")
@@ -195,12 +277,19 @@ def test_what_a_run_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:
     assert (correlations["fused"] == (correlations["correlation"] >= 0.2)).all()
 
 
-@pytest.mark.parametrize("name", list(ALGORITHMS))
-def test_bytes_are_what_each_docstring_says(tiny: MakeExperiment, tmp_path: Path, name: str) -> None:
-    algorithm = {key: value for key, value in ALGORITHMS[name].items() if key != "encoder_proximal_weight"}
-    experiment = tiny(algorithm=algorithm, rounds=1)
-    finish(experiment, tmp_path)
-    model = sum(v.nbytes for tree in models(tmp_path, experiment).values() for v in tree.values())
-    row = read_table(tmp_path / "rounds.parquet").iloc[1]
-    expected = 0 if name == "local" else model
-    assert (row["bytes_up"], row["bytes_down"]) == (expected, expected)
+def test_what_a_run_of_a_cohort_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:
+    """Only who was drawn has trained; everybody is evaluated after aggregation."""
+    finish(tiny(algorithm={"name": "fedavg"}, clients_per_round=2), tmp_path)
+    metrics = load_results(tmp_path).query("round > 0")
+    for stage, count in (("training", 2), ("before_aggregation", 2), ("after_aggregation", 4)):
+        by_round = metrics[metrics["stage"] == stage].groupby("round")["client"].nunique()
+        assert by_round.tolist() == [count, count]
+
+
+def test_what_a_centralised_run_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:
+    """The centre trains, the clients are evaluated with its model."""
+    finish(tiny(algorithm={"name": "centralised"}), tmp_path)
+    metrics = load_results(tmp_path).query("round > 0")
+    assert set(metrics.query("stage == 'training'")["client"]) == {"centre"}
+    assert set(metrics["stage"]) == {"training", "after_aggregation"}
+    assert metrics.query("stage == 'after_aggregation'")["client"].nunique() == 4

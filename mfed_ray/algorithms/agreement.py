@@ -61,8 +61,9 @@ def _moved(own: Params, mean: Params, start: Params) -> dict[str, NDArray[np.flo
 
 def inner(a: Params, b: Params) -> float:
     """Inner product over learned parameters."""
-    # sums of products, not a BLAS dot: its bits depend on the number of threads
-    return float(sum(float(np.multiply(a[n], b[n], dtype=np.float64).sum()) for n in a if not n.endswith(STATISTICS)))
+    # not a BLAS dot: its bits depend on the number of threads
+    learned = [name for name in a if not name.endswith(STATISTICS)]
+    return float(sum(np.einsum("i,i->", a[n].ravel(), b[n].ravel(), dtype=np.float64) for n in learned))
 
 
 def measure(gram: Gram, groups: Mapping[str, Sequence[Update]], starts: Mapping[str, Params]) -> Evidence:
