@@ -56,7 +56,7 @@ class Simulation:
     @cached_property
     def trainees(self) -> Sequence[ClientSpec]:
         """Who trains: the clients, or who does it in their place."""
-        return self.algorithm.trainees(sorted(self.clients, key=_name))
+        return self.algorithm.trainees(self.clients)
 
     @cached_property
     def start(self) -> State:

@@ -3,8 +3,10 @@
 What every algorithm keeps by itself is in ``algorithms/test_contract.py``.
 """
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from mfed_ray import checkpoint
 from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.driver import run
-from mfed_ray.experiment import Experiment
+from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.build import make_clients, make_simulation
 from mfed_ray.messages import Params
 from mfed_ray.results import load_results
@@ -26,6 +28,7 @@ MakeExperiment = Callable[..., Experiment]
 Rounds = list[tuple[RoundReport, Checkpoint]]
 Serially = Callable[..., Rounds]
 Deployed = Callable[[Experiment, Rounds], dict[str, Params]]
+Ended = Callable[[Experiment], tuple[Mapping[str, Params], list[str]]]
 Values = dict[tuple[str, str, str], np.ndarray[Any, np.dtype[np.float32]]]
 
 MFED = {
@@ -36,6 +39,9 @@ MFED = {
     "probe_images": 2,
     "correlation_threshold": 0.2,
 }
+
+
+STEM = "encoder.conv1.weight"
 
 
 def clients(*groups: tuple[str, int]) -> list[dict[str, Any]]:
@@ -85,118 +91,106 @@ def test_everybody_is_who_trains_and_who_is_evaluated(tiny: MakeExperiment) -> N
     assert (len(everybody), set(everybody)) == (5, names | {"centre"})
 
 
+LOCAL, FEDAVG = {"name": "local"}, {"name": "fedavg"}
 IDENTITIES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
-    "fedprox(mu=0) = fedavg": ({"name": "fedprox", "proximal_weight": 0}, {"name": "fedavg"}, {}),
-    "ditto(lambda=0) = local": ({"name": "ditto", "proximal_weight": 0}, {"name": "local"}, {}),
-    "fedamp(lambda=0) = local": ({"name": "fedamp", "proximal_weight": 0}, {"name": "local"}, {}),
-    "fedhca2(alpha=beta=rate=0) = local": (
-        {"name": "fedhca2", "encoder_weight": 0, "decoder_weight": 0, "hyper_learning_rate": 0},
-        {"name": "local"},
-        {},
-    ),
-    "mfed(lambda=0), one task = fedper": (
-        {"name": "mfed", "decoder_proximal_weight": 0},
-        {"name": "fedper"},
-        ONE_TASK,
-    ),
+    "fedprox(mu=0) = fedavg": ({"name": "fedprox", "proximal_weight": 0}, FEDAVG, {}),
     "mfed(tau>1, lambda=0, decoder_init=global) = fedavg": (
         {"name": "mfed", "correlation_threshold": 1.1, "decoder_proximal_weight": 0, "decoder_init": "global"},
-        {"name": "fedavg"},
+        FEDAVG,
         {},
     ),
-    "fedavg, one client per task = local": ({"name": "fedavg"}, {"name": "local"}, ALONE),
-    "fedprox(mu=0), one client per task = local": ({"name": "fedprox", "proximal_weight": 0}, {"name": "local"}, ALONE),
-    "fedper, one client = local": ({"name": "fedper"}, {"name": "local"}, ONE_CLIENT),
-    "matfl, one client = local": ({"name": "matfl"}, {"name": "local"}, ONE_CLIENT),
-    "centralised, one client = local": ({"name": "centralised"}, {"name": "local"}, ONE_CLIENT),
+    "mfed(lambda=0), one task = fedper": ({"name": "mfed", "decoder_proximal_weight": 0}, {"name": "fedper"}, ONE_TASK),
+    "ditto(lambda=0) = local": ({"name": "ditto", "proximal_weight": 0}, LOCAL, {}),
+    "fedamp(lambda=0) = local": ({"name": "fedamp", "proximal_weight": 0}, LOCAL, {}),
+    "fedhca2(alpha=beta=rate=0) = local": (
+        {"name": "fedhca2", "encoder_weight": 0, "decoder_weight": 0, "hyper_learning_rate": 0},
+        LOCAL,
+        {},
+    ),
+    "fedavg, one client per task = local": (FEDAVG, LOCAL, ALONE),
+    "fedper, one client = local": ({"name": "fedper"}, LOCAL, ONE_CLIENT),
+    "matfl, one client = local": ({"name": "matfl"}, LOCAL, ONE_CLIENT),
+    "centralised, one client = local": ({"name": "centralised"}, LOCAL, ONE_CLIENT),
 }
+"""By name: the one, the other, and the sections of the configuration under which they are the same."""
+
+
+@pytest.fixture(scope="module")
+def ended(serially: Serially, deployed: Deployed) -> Ended:
+    """``ended(experiment)``: each client's model as it deploys it in the end, and all that was measured of them."""
+
+    @lru_cache(maxsize=3)
+    def end(resolved: str) -> tuple[Mapping[str, Params], list[str]]:
+        experiment = parse_experiment(json.loads(resolved))
+        rounds = serially(experiment)
+        return deployed(experiment, rounds), [repr(one.held_out) for report, _ in rounds for one in report.evaluated]
+
+    return lambda experiment: end(json.dumps(experiment.resolved()))
 
 
 @pytest.mark.parametrize("identity", list(IDENTITIES))
-def test_identities(tiny: MakeExperiment, serially: Serially, deployed: Deployed, identity: str) -> None:
+def test_identities(tiny: MakeExperiment, ended: Ended, identity: str) -> None:
     """Bit for bit after two rounds: the models that the clients deploy, and their metrics."""
     one, other, sections = IDENTITIES[identity]
-    assert_identity(tiny, serially, deployed, one, other, {"evaluation": {"max_images": 1}, **sections})
+    assert_identity(tiny(algorithm=one, **sections), tiny(algorithm=other, **sections), ended)
 
 
 @pytest.mark.parametrize("normalisation", ["average", "local"])
-def test_identities_with_batchnorm(
-    tiny: MakeExperiment, serially: Serially, deployed: Deployed, normalisation: str
-) -> None:
-    """What the policy lets leave a client, and what it does not, is the same in both."""
+@pytest.mark.parametrize("identity", ["ditto(lambda=0) = local", "fedhca2(alpha=beta=rate=0) = local"])
+def test_identities_with_batchnorm(tiny: MakeExperiment, ended: Ended, identity: str, normalisation: str) -> None:
+    """What leaves a client and what it keeps come together again."""
     sections = {"model": {"normalisation": normalisation}, "local": {"optimizer_state": "keep"}}
-    for identity in ("ditto(lambda=0) = local", "fedhca2(alpha=beta=rate=0) = local"):
-        one, other, _ = IDENTITIES[identity]
-        assert_identity(tiny, serially, deployed, one, other, sections)
-
-
-@pytest.mark.parametrize("identity", ["mfed(tau>1, lambda=0, decoder_init=global) = fedavg"])
-def test_identities_with_detectors(
-    tiny_coco: MakeExperiment, serially: Serially, deployed: Deployed, identity: str
-) -> None:
     one, other, _ = IDENTITIES[identity]
-    assert_identity(tiny_coco, serially, deployed, one, other, {})
+    assert_identity(tiny(algorithm=one, **sections), tiny(algorithm=other, **sections), ended)
 
 
-def assert_identity(
-    tiny: MakeExperiment,
-    serially: Serially,
-    deployed: Deployed,
-    one: dict[str, Any],
-    other: dict[str, Any],
-    sections: dict[str, Any],
-) -> None:
-    experiments = [tiny(algorithm=algorithm, **sections) for algorithm in (one, other)]
-    rounds = [serially(experiment) for experiment in experiments]
-    models = [deployed(experiment, found) for experiment, found in zip(experiments, rounds, strict=True)]
-    assert models[0].keys() == models[1].keys()
-    for client, model in models[0].items():
-        assert [name for name, value in model.items() if not np.array_equal(value, models[1][client][name])] == []
-    for (report, _), (expected, _) in zip(*rounds, strict=True):
-        assert [repr(one.held_out) for one in report.evaluated] == [repr(one.held_out) for one in expected.evaluated]
+def test_an_identity_with_detectors(tiny_coco: MakeExperiment, ended: Ended) -> None:
+    one, other, _ = IDENTITIES["mfed(tau>1, lambda=0, decoder_init=global) = fedavg"]
+    assert_identity(tiny_coco(algorithm=one), tiny_coco(algorithm=other), ended)
 
 
-def test_fedavg_whose_server_steps_all_the_way_is_fedavg(
-    tiny: MakeExperiment, serially: Serially, deployed: Deployed
-) -> None:
+def assert_identity(one: Experiment, other: Experiment, ended: Ended) -> None:
+    models, held_out = ended(one)
+    expected_models, expected_held_out = ended(other)
+    assert models.keys() == expected_models.keys()
+    for client, model in models.items():
+        assert [name for name, value in model.items() if not np.array_equal(value, expected_models[client][name])] == []
+    assert held_out == expected_held_out
+
+
+def test_fedavg_whose_server_steps_all_the_way_is_fedavg(tiny: MakeExperiment, ended: Ended) -> None:
     """x + 1 (mean - x) is the mean but for rounding."""
     server = {"name": "momentum", "learning_rate": 1.0, "beta1": 0.0}
-    experiments = [tiny(algorithm={"name": "fedavg", **more}) for more in ({"server": server}, {})]
     # one round: rounding grows in training
-    stepped, averaged = (deployed(experiment, serially(experiment, until=1)) for experiment in experiments)
+    stepped, averaged = (
+        ended(tiny(algorithm={"name": "fedavg", **more}, rounds=1))[0] for more in ({"server": server}, {})
+    )
     for client, model in stepped.items():
         for name, value in model.items():
             np.testing.assert_allclose(value, averaged[client][name], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "algorithm", [name for name in ("fedavg", "fedprox", "fedper", "fedrep", "matfl", "fedhca2", "mfed")]
-)
-def test_sharing_is_not_local(tiny: MakeExperiment, serially: Serially, deployed: Deployed, algorithm: str) -> None:
+@pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedper", "fedrep", "matfl", "fedhca2", "mfed"])
+def test_sharing_is_not_local(tiny: MakeExperiment, ended: Ended, name: str) -> None:
     """Two clients of one task end otherwise than alone: nothing that shares is local training under another name."""
-    experiments = [tiny(algorithm={"name": name}) for name in (algorithm, "local")]
-    shared, alone = (deployed(experiment, serially(experiment, until=1)) for experiment in experiments)
-    name = "encoder.conv1.weight"
-    assert not np.array_equal(shared["semantic_segmentation-0"][name], alone["semantic_segmentation-0"][name])
+    shared, alone = (ended(tiny(algorithm={"name": one}, rounds=1))[0] for one in (name, "local"))
+    client = "semantic_segmentation-0"
+    assert not np.array_equal(shared[client][STEM], alone[client][STEM])
 
 
-@pytest.mark.parametrize("algorithm", ["ditto", "fedamp"])
-def test_a_pull_is_not_local_from_the_second_round_on(
-    tiny: MakeExperiment, serially: Serially, deployed: Deployed, algorithm: str
-) -> None:
-    experiments = [tiny(algorithm=tree) for tree in ({"name": algorithm, "proximal_weight": 10.0}, {"name": "local"})]
-    pulled, alone = (deployed(experiment, serially(experiment)) for experiment in experiments)
-    name = "encoder.conv1.weight"
-    assert not np.array_equal(pulled["semantic_segmentation-0"][name], alone["semantic_segmentation-0"][name])
+@pytest.mark.parametrize("name", ["ditto", "fedamp"])
+def test_a_pull_is_not_local(tiny: MakeExperiment, ended: Ended, name: str) -> None:
+    algorithms: tuple[dict[str, Any], ...] = ({"name": name, "proximal_weight": 10.0}, {"name": "local"})
+    pulled, alone = (ended(tiny(algorithm=algorithm))[0] for algorithm in algorithms)
+    client = "semantic_segmentation-0"
+    assert not np.array_equal(pulled[client][STEM], alone[client][STEM])
 
 
-def test_mfed_of_one_task_shares_the_encoder_and_keeps_the_decoders(
-    any_tiny: MakeExperiment, serially: Serially, deployed: Deployed
-) -> None:
+def test_mfed_of_one_task_shares_the_encoder_and_keeps_the_decoders(any_tiny: MakeExperiment, ended: Ended) -> None:
     """mfed(lambda = 0, one task): one encoder for all, each client its own decoder, as in FedPer."""
     two = [{"tasks": any_tiny().clients[0].tasks, "data": "scenes", "count": 2}]
-    experiment = any_tiny(algorithm={"name": "mfed", "decoder_proximal_weight": 0}, clients=two)
-    a, b = deployed(experiment, serially(experiment, until=1)).values()
+    experiment = any_tiny(algorithm={"name": "mfed", "decoder_proximal_weight": 0}, clients=two, rounds=1)
+    a, b = ended(experiment)[0].values()
     assert all(np.array_equal(a[name], b[name]) == name.startswith("encoder.") for name in a)
 
 
@@ -205,11 +199,12 @@ def test_decoder_pull_changes_the_second_round(tiny: MakeExperiment, serially: S
     rounds = [serially(tiny(algorithm={"name": "mfed", "decoder_proximal_weight": weight})) for weight in (0.0, 1.0)]
     (_, *free), (_, *pulled) = rounds
 
-    def penalty(reported: tuple[RoundReport, Checkpoint]) -> float:
-        return reported[0].fitted[0].training["semantic_segmentation"]["proximal_penalty"]
+    def penalties(reported: tuple[RoundReport, Checkpoint]) -> list[float]:
+        name = "semantic_segmentation"
+        return [one.training[name]["proximal_penalty"] for one in reported[0].fitted if name in one.training]
 
-    assert [penalty(one) for one in free] == [0, 0]
-    assert penalty(pulled[1]) > 0
+    assert [penalties(one) for one in free] == [[0, 0], [0, 0]]
+    assert min(penalties(pulled[1])) > 0
     name, decoder = "decoders.semantic_segmentation.classifier.weight", "decoder/semantic_segmentation"
     assert not np.array_equal(free[1][1].server.params[decoder][name], pulled[1][1].server.params[decoder][name])
 
@@ -247,15 +242,20 @@ def interrupt(events: Iterator[object], after_round: int) -> None:
     events.close()  # type: ignore[attr-defined]
 
 
+RAY_OF_ONE = {"backend": "ray", "max_actors": 1}
+
+
+@pytest.mark.parametrize(("federation", "going_on"), [("tiny", RAY_OF_ONE), ("tiny_coco", {"backend": "serial"})])
 @pytest.mark.usefixtures("ray_cluster")
-def test_a_run_is_the_same_on_any_number_of_actors_and_resumed(any_tiny: MakeExperiment, tmp_path: Path) -> None:
+def test_a_run_begun_on_ray_ends_the_same_on_fewer_actors_or_none(
+    request: pytest.FixtureRequest, tmp_path: Path, federation: str, going_on: dict[str, Any]
+) -> None:
     """Through the driver. Detectors draw samples of anchors and proposals, which must not depend on who drew before."""
-    serial = finish(any_tiny(algorithm=MFED), tmp_path / "serial")
-    alone = any_tiny(algorithm=MFED, runtime={"backend": "ray", "max_actors": 1})
-    assert_same(serial, finish(alone, tmp_path / "alone"))
-    begun = any_tiny(algorithm=MFED, runtime={"backend": "ray", "max_actors": 3})
+    tiny: MakeExperiment = request.getfixturevalue(federation)
+    begun = tiny(algorithm=MFED, runtime={"backend": "ray", "max_actors": 2})
     interrupt(run(begun, tmp_path / "resumed"), after_round=1)
-    assert_same(serial, finish(any_tiny(algorithm=MFED), tmp_path / "resumed"))
+    resumed = finish(tiny(algorithm=MFED, runtime=going_on), tmp_path / "resumed")
+    assert_same(finish(tiny(algorithm=MFED), tmp_path / "serial"), resumed)
 
 
 def test_what_a_run_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:

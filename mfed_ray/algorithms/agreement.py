@@ -13,8 +13,10 @@ different clients are independent:
     <d_s, g_t> ~ <d_s, Ubar_t>   for s other than t
     <d_t, g_t> ~ (||Ubar_t||^2 - sum_k w_k^2 ||u_k||^2) / (1 - sum_k w_k^2)      the clients' agreement within t
 
-Both are divided by ||d_s|| ||Ubar_t||, so that rounds count alike, and averaged over rounds. The agreement within
-groups is moreover averaged over the groups with two clients or more, since that of two clients alone is mostly noise.
+Both are divided by ||d_s|| ||Ubar_t||, so that rounds count alike, and averaged over rounds. The agreement within one
+group is mostly noise where its clients are few. So it is turned into the cosine of two clients, rho (with m = 1 / sum_k
+w_k^2 clients the share of ||Ubar_t||^2 is m rho / (1 + (m - 1) rho): Spearman and Brown, 1910), which is averaged over
+the groups with two clients or more, and turned back for each group.
 
 The rule: S_t starts as {t}; the group that raises A_t most joins, until none does. For two groups with updates of one
 length and little agreement, s joins t where the agreement between is above sqrt(2) - 1 = 0.41 of that within.
@@ -37,7 +39,7 @@ from mfed_ray.messages import Params, Update
 from mfed_ray.params import STATISTICS, difference, encoder_of
 
 Evidence = dict[tuple[str, str], float]
-"""By (s, t): cosine of d_s and Ubar_t; on the diagonal the agreement within groups, alike for all."""
+"""By (s, t): cosine of d_s and Ubar_t; on the diagonal rho, alike for all groups."""
 
 Gram = Mapping[tuple[str, str, str], float]
 """By (t, r, s): inner product of the displacements d_r and d_s of group t."""
@@ -73,49 +75,66 @@ def measure(gram: Gram, groups: Mapping[str, Sequence[Update]], starts: Mapping[
     for s, t in product(groups, groups):
         if s != t:
             found[s, t] = _ratio(gram[t, s, t], norm[t, s] * norm[t, t])
-    within = [_within(members, starts[t], gram[t, t, t]) for t, members in groups.items() if len(members) > 1]
-    if within:
-        found |= {(t, t): float(np.mean(within)) for t in groups}
+    between = [_between(members, starts[t], gram[t, t, t]) for t, members in groups.items() if len(members) > 1]
+    if between:
+        found |= {(t, t): float(np.mean(between)) for t in groups}
     return found
 
 
-def _within(members: Sequence[Update], start: Params, squared: float) -> float:
-    """Share of ||Ubar_t||^2 that the clients agree on."""
-    total = float(sum(update.examples for update in members))
-    shares = [update.examples / total for update in members]
+def _between(members: Sequence[Update], start: Params, squared: float) -> float:
+    """rho of one group, from the share of ||Ubar_t||^2 that its clients agree on."""
     moves = [difference(encoder_of(update.params), start) for update in members]
-    own = sum(share**2 * inner(move, move) for share, move in zip(shares, moves, strict=True))
-    return _ratio(squared - own, squared * (1.0 - sum(share**2 for share in shares)))
+    squares = [share**2 for share in _shares(members)]
+    own = sum(square * inner(move, move) for square, move in zip(squares, moves, strict=True))
+    share, count = _ratio(squared - own, squared * (1.0 - sum(squares))), 1.0 / sum(squares)
+    return share / (count - (count - 1.0) * share)
+
+
+def within(members: Sequence[Update], rho: float) -> float:
+    """Share of ||Ubar_t||^2 that the clients of a group agree on, if any two of them have the cosine rho."""
+    count, rho = 1.0 / sum(share**2 for share in _shares(members)), max(rho, 0.0)
+    return count * rho / (1.0 + (count - 1.0) * rho)
+
+
+def _shares(members: Sequence[Update]) -> list[float]:
+    total = float(sum(update.examples for update in members))
+    return [update.examples / total for update in members]
 
 
 def _ratio(a: float, b: float) -> float:
     return a / b if b > 0.0 else 0.0
 
 
-def agreed(encoders: Mapping[str, Params], gram: Gram, evidence: Evidence, weights: Mapping[str, float]) -> Shares:
-    """S_t of each group t, and how strongly each of it agrees with t, as a share of the agreement within groups."""
+def agreed(
+    encoders: Mapping[str, Params],
+    gram: Gram,
+    evidence: Evidence,
+    groups: Mapping[str, Sequence[Update]],
+    weights: Mapping[str, float],
+) -> Shares:
+    """S_t of each group t, and how strongly each of it agrees with t, as a share of the agreement within t."""
     found: dict[str, dict[str, float]] = {}
     for t, own in encoders.items():
         eligible = [s for s in encoders if common_names(encoders[s], own)]
-        members = partners(t, gram, evidence, weights, eligible)
-        found[t] = {s: 1.0 if s == t else min(max(evidence[s, t] / evidence[t, t], 0.0), 1.0) for s in members}
+        towards = {s: evidence[s, t] for s in eligible if s != t} | {t: within(groups[t], evidence.get((t, t), 0.0))}
+        members = partners(t, gram, towards, weights)
+        found[t] = {s: 1.0 if s == t else min(max(towards[s] / towards[t], 0.0), 1.0) for s in members}
     return found
 
 
-def partners(
-    group: str, gram: Gram, evidence: Evidence, weights: Mapping[str, float], eligible: Sequence[str]
-) -> tuple[str, ...]:
-    """S_t of a group by the rule above, from ``eligible`` groups; itself alone without evidence of any agreement."""
+def partners(group: str, gram: Gram, towards: Mapping[str, float], weights: Mapping[str, float]) -> tuple[str, ...]:
+    """S_t of a group by the rule above; itself alone where its own clients do not agree on anything.
+
+    ``towards``: cosine of d_s and g_t, but for the length of g_t, which all have in common, by eligible group s.
+    """
 
     def gain(members: Sequence[str]) -> float:
-        towards = sum(weights[s] * evidence[s, group] * np.sqrt(gram[group, s, s]) for s in members)
+        reach = sum(weights[s] * towards[s] * np.sqrt(gram[group, s, s]) for s in members)
         length = np.sqrt(max(sum(weights[r] * weights[s] * gram[group, r, s] for r in members for s in members), 0.0))
-        return _ratio(float(towards), float(length))
+        return _ratio(float(reach), float(length))
 
     chosen = [group]
-    if evidence.get((group, group), 0.0) <= 0.0:
-        return (group,)
-    while others := [s for s in eligible if s not in chosen]:
+    while towards[group] > 0.0 and (others := [s for s in towards if s not in chosen]):
         best = max(others, key=lambda s: gain([*chosen, s]))
         if gain([*chosen, best]) <= gain(chosen):
             break

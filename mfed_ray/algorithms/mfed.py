@@ -37,8 +37,6 @@ from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import decoders_of, difference, encoder_of
 from mfed_ray.training import Proximal, Trainer
 
-Entry = tuple[str, str, float]
-
 AUTO_MOMENTUM = 0.8
 """Share of the past in the evidence of `correlation_threshold: auto` if ``correlation_momentum`` is not set."""
 
@@ -141,11 +139,12 @@ class MFed(Algorithm):
         encoders: dict[str, Params] = {group: encoder_of(mean) for group, mean in means.items()}
         starts = {group: state.params[f"encoder/{group}"] for group in groups}
         weights = self._group_weights(groups)
-        correlations, values = self._smoothed(state, "correlations", self._correlate(encoders, starts, probe))
+        correlations = self._smoothed(state, "correlations", self._correlate(encoders, starts, probe))
+        values = {"correlations": _listed(correlations)}
         if self.correlation_threshold == "auto":
             gram = displacements(encoders, starts)
-            evidence, more = self._smoothed(state, "evidence", measure(gram, groups, starts))
-            found, values = agreed(encoders, gram, evidence, weights), values | more
+            evidence = self._smoothed(state, "evidence", measure(gram, groups, starts))
+            found, values = agreed(encoders, gram, evidence, groups, weights), values | {"evidence": _listed(evidence)}
         else:
             found = self._correlated(correlations, encoders, self.correlation_threshold)
         shares = {
@@ -155,7 +154,8 @@ class MFed(Algorithm):
         aggregated = {f"encoder/{group}": tree for group, tree in fuse(encoders, shares).items()}
         aggregated |= {f"decoder/{group}": decoders_of(mean) for group, mean in means.items()}
         pairs = frozenset((s, t) for t, row in shares.items() for s, share in row.items() if share > 0.0)
-        return State(self.server.step(state, aggregated), values), Diagnostics(correlations, pairs)
+        seen = {(s, t): correlations[s, t] for s in groups for t in groups}
+        return State(self.server.step(state, aggregated), values), Diagnostics(seen, pairs)
 
     def _correlate(self, encoders: Mapping[str, Params], starts: Mapping[str, Params], probe: Probe) -> Correlations:
         if self.correlation_matrix is not None:
@@ -182,10 +182,14 @@ class MFed(Algorithm):
             for group, members in groups.items()
         }
 
-    def _smoothed(self, state: State, key: str, found: Correlations) -> tuple[Correlations, dict[str, list[Entry]]]:
-        """The moving average with the last rounds, and as JSON beside what is known of groups that are not here."""
+    def _smoothed(self, state: State, key: str, found: Correlations) -> Correlations:
+        """The moving average with the last rounds, beside what is known of groups that are not here."""
         last = {(a, b): value for a, b, value in state.values.get(key, [])}
         default = AUTO_MOMENTUM if self.correlation_threshold == "auto" else 0.0
         beta = default if self.correlation_momentum is None else self.correlation_momentum
-        mean = {pair: beta * last.get(pair, value) + (1.0 - beta) * value for pair, value in found.items()}
-        return mean, {key: [(a, b, value) for (a, b), value in (last | mean).items()]}
+        return last | {pair: beta * last.get(pair, value) + (1.0 - beta) * value for pair, value in found.items()}
+
+
+def _listed(values: Correlations) -> list[tuple[str, str, float]]:
+    """As JSON holds it."""
+    return [(a, b, value) for (a, b), value in values.items()]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from mfed_ray.algorithms.agreement import Evidence, Gram, displacements, measure, partners
+from mfed_ray.algorithms.agreement import Evidence, Gram, displacements, measure, partners, within
 from mfed_ray.messages import Params, Update
 from mfed_ray.params import weighted_mean
 
@@ -36,8 +36,9 @@ def test_evidence_by_hand() -> None:
     # between: <(2,0,0), (1,0,1)> / (2 sqrt 2) = 1 / sqrt 2
     assert found["b", "a"] == found["a", "b"] == pytest.approx(1 / np.sqrt(2))
     # within a: (4 - (8 + 8) / 4) / (4 (1 - 1/2)) = 0, the product of its two clients, <(2,2,0), (2,-2,0)>;
-    # within b: (2 - (1 + 5) / 4) / (2 (1 - 1/2)) = 1/2, and indeed <(0,0,1), (2,0,1)> = 1 = 1/2 of 2; their mean: 1/4
-    assert found["a", "a"] == found["b", "b"] == pytest.approx(0.25)
+    # within b: (2 - (1 + 5) / 4) / (2 (1 - 1/2)) = 1/2, and indeed <(0,0,1), (2,0,1)> = 1 = 1/2 of 2;
+    # as the cosine of two clients: 1/2 = 2 rho / (1 + rho), rho = 1/3; the mean of 0 and 1/3: 1/6
+    assert found["a", "a"] == found["b", "b"] == pytest.approx(1 / 6)
 
 
 def test_displacements_start_from_the_group_that_would_move() -> None:
@@ -50,26 +51,37 @@ def test_displacements_start_from_the_group_that_would_move() -> None:
     assert gram["b", "a", "b"] == -4  # (1, -4) . (0, 1)
 
 
-@pytest.mark.parametrize(("between", "fuses"), [(0.40, False), (0.42, True)])
-def test_the_threshold_for_two_equal_groups(between: float, fuses: bool) -> None:
+def test_agreement_within_grows_with_the_number_of_clients() -> None:
+    # 1 / (1 + (1/rho - 1) / m): rho = 0.2: one client 0.2; two 0.4 / 1.2; four 0.8 / 1.6; 1 and 3 images: m = 1.6
+    assert within(updates("a", [0]), 0.2) == pytest.approx(0.2)
+    assert within(updates("a", [0], [0]), 0.2) == pytest.approx(1 / 3)
+    assert within(updates("a", [0], [0], [0], [0]), 0.2) == pytest.approx(0.5)
+    uneven = [*updates("a", [0], examples=1), *updates("a", [0], examples=3)]
+    assert within(uneven, 0.2) == pytest.approx(0.32 / 1.12)
+    assert within(updates("a", [0], [0]), -0.2) == 0.0
+
+
+def orthogonal(groups: str) -> Gram:
+    return {("t", r, s): 1.0 if r == s else 0.0 for r in groups for s in groups}
+
+
+@pytest.mark.parametrize(("between", "joined"), [(0.40, ("t",)), (0.42, ("s", "t"))])
+def test_the_threshold_for_two_equal_groups(between: float, joined: tuple[str, ...]) -> None:
     """Orthogonal updates of length 1, agreement w within and b between: ahead if (w + b) / sqrt(2) > w."""
-    gram = {("t", r, s): 1.0 if r == s else 0.0 for r in "st" for s in "st"}
-    found = {("t", "t"): 0.01, ("s", "t"): between * 0.01}
-    assert partners("t", gram, found, {"s": 1.0, "t": 1.0}, ["s", "t"]) == (("s", "t") if fuses else ("t",))
+    towards = {"s": between * 0.01, "t": 0.01}
+    assert partners("t", orthogonal("st"), towards, {"s": 1.0, "t": 1.0}) == joined
 
 
 def test_the_best_group_joins_first_and_one_that_only_dilutes_does_not() -> None:
-    gram = {("t", r, s): 1.0 if r == s else 0.0 for r in "abct" for s in "abct"}
-    found = {("t", "t"): 0.1, ("a", "t"): 0.1, ("b", "t"): 0.02, ("c", "t"): -0.1}
+    towards = {"a": 0.1, "b": 0.02, "c": -0.1, "t": 0.1}
     # alone 0.1; with a 0.2 / sqrt 2 = 0.141; with a and b 0.22 / sqrt 3 = 0.127; with b alone 0.12 / sqrt 2 = 0.085
-    assert partners("t", gram, found, dict.fromkeys("abct", 1.0), list("abct")) == ("a", "t")
-    assert partners("t", gram, found, dict.fromkeys("abct", 1.0), list("bct")) == ("t",)
+    assert partners("t", orthogonal("abct"), towards, dict.fromkeys("abct", 1.0)) == ("a", "t")
+    del towards["a"]  # has no block in common with t
+    assert partners("t", orthogonal("abct"), towards, dict.fromkeys("abct", 1.0)) == ("t",)
 
 
-@pytest.mark.parametrize("within", [0.0, -0.1])
-def test_without_agreement_within_tasks_nothing_is_fused(within: float) -> None:
-    gram = {("t", r, s): 1.0 if r == s else 0.0 for r in "st" for s in "st"}
-    assert partners("t", gram, {("t", "t"): within, ("s", "t"): 0.5}, {"s": 1.0, "t": 1.0}, ["s", "t"]) == ("t",)
+def test_without_agreement_within_tasks_nothing_is_fused() -> None:
+    assert partners("t", orthogonal("st"), {"s": 0.5, "t": 0.0}, {"s": 1.0, "t": 1.0}) == ("t",)
 
 
 def test_no_group_of_two_leaves_the_diagonal_open() -> None:
@@ -86,8 +98,8 @@ def test_statistics_do_not_count() -> None:
 def test_evidence_tells_tasks_that_agree_from_tasks_that_do_not_under_heavy_noise() -> None:
     """Two tasks with one direction, a third with another; each client's noise is eight times as long as its signal.
 
-    Unbiased: over 200 rounds the agreement between the two equals that within, and that with the third is zero; the
-    true agreement within a group of two clients is |g|^2 / (|g|^2 + |e|^2 / 2) = 1 / (1 + 32) = 0.0303.
+    Unbiased: over 200 rounds the agreement between the two equals that within, and that with the third is zero. Two
+    clients of a task have the cosine |g|^2 / (|g|^2 + |e|^2) = 1 / 65, means of two 1 / (1 + 64 / 2) = 1 / 33.
     """
     rng = np.random.default_rng(0)
     size, directions = 4000, np.zeros((3, 4000))
@@ -101,6 +113,7 @@ def test_evidence_tells_tasks_that_agree_from_tasks_that_do_not_under_heavy_nois
         for pair, value in evidence(groups)[1].items():
             total.setdefault(pair, []).append(value)
     mean = {pair: float(np.mean(values)) for pair, values in total.items()}
-    assert mean["a", "a"] == pytest.approx(1 / 33, abs=0.002)
+    assert mean["a", "a"] == pytest.approx(1 / 65, abs=0.001)
+    assert within(groups["a"], mean["a", "a"]) == pytest.approx(1 / 33, abs=0.002)
     assert mean["a", "b"] == pytest.approx(1 / 33, abs=0.003)
     assert mean["a", "c"] == pytest.approx(0.0, abs=0.003)

@@ -216,7 +216,21 @@ def test_auto_remembers_rounds() -> None:
     after, _ = algorithm.aggregate(past, moved, no_probe)
     found = {(a, b): value for a, b, value in after.values["evidence"]}
     assert found["x", "y"] == 0.3  # of groups that are not in this round
-    assert found[SEG, SEG] == pytest.approx(0.5 * 1.0 + 0.5 * 2 / 3)
+    # this round, as in the first: 2/3 = 2 rho / (1 + rho), rho = 1/2
+    assert found[SEG, SEG] == pytest.approx(0.5 * 1.0 + 0.5 * 0.5)
+
+
+def test_auto_in_a_round_without_two_clients_of_any_task_goes_by_earlier_rounds() -> None:
+    """Two single clients that go the same way: joined where rho is known to be low, not where it is not known."""
+    algorithm = MFed(correlation_threshold="auto")
+    start = algorithm.init(AGREED_CLIENTS, ORIGIN)
+    cohort = [AGREED[2], AGREED[4]]  # (1, 0, 0, 1) of parts and (1, 0, 1, 0) of seg: their cosine is 1/2
+    _, unknown = algorithm.aggregate(start, cohort, no_probe)
+    assert unknown.fused == {(PARTS, PARTS), (SEG, SEG)}
+    past = State(start.params, {"evidence": [[group, group, 0.25] for group in (PARTS, SEG)]})
+    _, known = algorithm.aggregate(past, cohort, no_probe)
+    # alone 1/4; together (1/4 + 1/2) / sqrt(3 / 2) = 0.61 of lengths sqrt(2)
+    assert known.fused == {(a, b) for a in (PARTS, SEG) for b in (PARTS, SEG)}
 
 
 def test_auto_needs_a_task_with_two_clients() -> None:
