@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from mfed_ray.algorithms import ALGORITHMS
 from mfed_ray.cli import main
 from mfed_ray.results import load_results
 
@@ -98,7 +99,7 @@ def wait_for(folder: Path, name: str) -> None:
             ["rounds=many"],
             "rounds: input should be a valid integer, unable to parse string as an integer, found 'many'",
         ),
-        (["algorithm={name: fedaverage}"], "algorithm.name: 'fedaverage' is not one of local, fedavg, mfed"),
+        (["algorithm={name: fedaverage}"], f"algorithm.name: 'fedaverage' is not one of {', '.join(ALGORITHMS)}, "),
         (["data.scenes.root=/nowhere/at/all"], "/nowhere/at/all"),
         (["clients=[{tasks: [saliency], data: scenes, count: 40}]"], "partition"),
         (["runtime.backend=ray", "runtime.gpus_per_client=64"], "runtime.gpus_per_client: 64: no node has room"),
