@@ -71,7 +71,7 @@ def test_paper_experiment_builds_and_takes_a_step(
     clients = make_clients(experiment)
     client = clients[2 * number % len(clients)]
     trainer = TrainerFactory(experiment)(client)
-    server = experiment.algorithm.init([client], trainer.model.initial)
+    server = experiment.algorithm.init([client], {client.group: trainer.model.initial})
     fit = experiment.algorithm.fit(trainer, experiment.algorithm.instruct(server, client, 1), State())
     assert fit.metrics[client.group]["steps"] == 1
     assert fit.metrics[client.group]["loss"] > 0

@@ -90,7 +90,7 @@ def test_the_model_is_the_clients_as_its_next_round_would_start(
     trainer = TrainerFactory(experiment)(client)
     trainer.start(last.clients[client.name], *experiment.algorithm.instruct(last.server, client, 2).load)
     path = images / "holiday.png"
-    found = trainer.model.predict(read_image(path), trainer.augmentation.input_size)["instance_segmentation"]
+    found = trainer.model.predict(read_image(path), trainer.shards[0].augmentation.input_size)["instance_segmentation"]
     assert isinstance(found, Detections)
     assert len(found.scores) > 0
     scores = [one["score"] for one in results if one["image_id"] == "holiday"]
