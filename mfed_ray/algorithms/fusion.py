@@ -32,10 +32,11 @@ def check_overlap(encoders: Mapping[str, Params]) -> None:
     pairs = [(a, b) for i, a in enumerate(groups) for b in groups[i + 1 :]]
     if pairs and not any(common_names(encoders[a], encoders[b]) for a, b in pairs):
         a, b = pairs[0]
-        name = next(name for name, value in encoders[a].items() if _shape(encoders[b], name) != value.shape)
+        first, second = encoders[a], encoders[b]
+        name = next(name for name in (*first, *second) if _shape(first, name) != _shape(second, name))
         raise ConfigError(
             f"algorithm.name: mfed has nothing to fuse, no block of any two groups' encoders is alike: {name} is "
-            f"{encoders[a][name].shape} at {a} and {_shape(encoders[b], name) or 'missing'} at {b}; give the clients "
+            f"{_shape(first, name)} at {a} and {_shape(second, name)} at {b}; give the clients "
             "encoders of one family (resnet18 and resnet34, resnet50 and resnet101), or set correlation_threshold "
             "above 1"
         )
@@ -82,5 +83,5 @@ def _same(names: Sequence[str], others: Sequence[str], a: Params, b: Params) -> 
     return names == others and all(a[name].shape == b[name].shape for name in names)
 
 
-def _shape(encoder: Params, name: str) -> tuple[int, ...] | None:
-    return encoder[name].shape if name in encoder else None
+def _shape(encoder: Params, name: str) -> tuple[int, ...] | str:
+    return encoder[name].shape if name in encoder else "missing"

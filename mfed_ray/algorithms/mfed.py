@@ -12,14 +12,18 @@ The paper's text leaves open whether the regulariser acts on decoder or encoder:
 abstract says; mu, 0 by default, on the encoder. tau <= -1 is the paper's plain fusion of every task. Beyond the paper:
 S_t decided from evidence (``mfed_ray.algorithms.agreement``), soft weights, and encoders that agree in some blocks only
 (``mfed_ray.algorithms.fusion``).
+
+With cohorts, groups without a client in the round neither give nor get an encoder. At tau <= -1 too they keep their
+last one until they take part again, where `scope: all` of FedAvg or FedPer moves everybody's.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mfed_ray.algorithms.agreement import agreed, displacements, measure
+from mfed_ray.algorithms.agreement import agreed, measure, view
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, by_group
 from mfed_ray.algorithms.correlation import (
     Correlations,
@@ -31,7 +35,7 @@ from mfed_ray.algorithms.correlation import (
     update_cosine,
 )
 from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse
-from mfed_ray.algorithms.server import ServerOptimizer, Weighting, group_means
+from mfed_ray.algorithms.server import ServerOptimizer, Weighting, client_weight, group_means
 from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import decoders_of, difference, encoder_of
@@ -70,6 +74,14 @@ class MFed(Algorithm):
     """What a client's decoder starts each round from: its own last value, or its group's global decoder."""
     weighting: Weighting = "examples"
     server: ServerOptimizer = ServerOptimizer()
+
+    @field_validator("correlation_threshold", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value != "auto" and not is_number:
+            raise ValueError(f"expected a finite number or auto, found {value!r}")
+        return value
 
     @model_validator(mode="after")
     def _check_correlation(self) -> "MFed":
@@ -142,9 +154,8 @@ class MFed(Algorithm):
         correlations = self._smoothed(state, "correlations", self._correlate(encoders, starts, probe))
         values = {"correlations": _listed(correlations)}
         if self.correlation_threshold == "auto":
-            gram = displacements(encoders, starts)
-            evidence = self._smoothed(state, "evidence", measure(gram, groups, starts))
-            found, values = agreed(encoders, gram, evidence, groups, weights), values | {"evidence": _listed(evidence)}
+            found, more = self._agreed(state, groups, encoders, weights)
+            values |= more
         else:
             found = self._correlated(correlations, encoders, self.correlation_threshold)
         shares = {
@@ -175,6 +186,24 @@ class MFed(Algorithm):
             for t in encoders
         }
 
+    def _agreed(
+        self,
+        state: State,
+        groups: Mapping[str, Sequence[Update]],
+        encoders: Mapping[str, Params],
+        weights: Mapping[str, float],
+    ) -> tuple[Shares, dict[str, Any]]:
+        """S_t by evidence, how strongly each of it agrees, and what is known for the next round."""
+        views = {}
+        for t, members in groups.items():
+            clients = [(client_weight(one, self.weighting), encoder_of(one.params)) for one in members]
+            views[t] = view(encoders, state.params[f"encoder/{t}"], clients)
+        found, new = measure(views)
+        evidence, rho = self._smoothed(state, "evidence", found), state.values.get("rho")
+        if new is not None:
+            rho = new if rho is None else self._momentum * rho + (1.0 - self._momentum) * new
+        return agreed(views, evidence, rho or 0.0, weights), {"evidence": _listed(evidence), "rho": rho}
+
     def _group_weights(self, groups: Mapping[str, Sequence[Update]]) -> dict[str, float]:
         by_examples = self.fusion_weights == "examples"
         return {
@@ -182,11 +211,15 @@ class MFed(Algorithm):
             for group, members in groups.items()
         }
 
+    @property
+    def _momentum(self) -> float:
+        default = AUTO_MOMENTUM if self.correlation_threshold == "auto" else 0.0
+        return default if self.correlation_momentum is None else self.correlation_momentum
+
     def _smoothed(self, state: State, key: str, found: Correlations) -> Correlations:
         """The moving average with the last rounds, beside what is known of groups that are not here."""
         last = {(a, b): value for a, b, value in state.values.get(key, [])}
-        default = AUTO_MOMENTUM if self.correlation_threshold == "auto" else 0.0
-        beta = default if self.correlation_momentum is None else self.correlation_momentum
+        beta = self._momentum
         return last | {pair: beta * last.get(pair, value) + (1.0 - beta) * value for pair, value in found.items()}
 
 

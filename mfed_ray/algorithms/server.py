@@ -64,8 +64,13 @@ def mean_of(
     updates: Sequence[Update], weighting: Weighting, part: Callable[[Params], Params] = dict
 ) -> dict[str, NDArray[np.float32]]:
     """The weighted mean of the clients' parameters, or of a part of them."""
-    weights = [float(update.examples) if weighting == "examples" else 1.0 for update in updates]
+    weights = [client_weight(update, weighting) for update in updates]
     return weighted_mean([part(update.params) for update in updates], weights)
+
+
+def client_weight(update: Update, weighting: Weighting) -> float:
+    """w_k of a client in its mean, before they are divided by their sum."""
+    return float(update.examples) if weighting == "examples" else 1.0
 
 
 def group_means(updates: Sequence[Update], weighting: Weighting) -> dict[str, Params]:

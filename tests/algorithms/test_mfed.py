@@ -207,7 +207,7 @@ def test_auto_with_soft_weights_mixes_by_agreement_as_a_share_of_that_within() -
 def test_auto_remembers_rounds() -> None:
     algorithm = MFed(correlation_threshold="auto", correlation_momentum=0.5)
     state, _ = algorithm.aggregate(algorithm.init(AGREED_CLIENTS, ORIGIN), AGREED, no_probe)
-    past = State(state.params, {"evidence": [[SEG, PARTS, -1.0], [PARTS, SEG, -1.0], [SEG, SEG, 1.0], ["x", "y", 0.3]]})
+    past = State(state.params, {"evidence": [[SEG, PARTS, -1.0], ["x", "y", 0.3]], "rho": 1.0})
     moved = [
         Update(one.client, one.group, 1, {**one.params, "encoder.w": one.params["encoder.w"] + start})
         for one in AGREED
@@ -217,7 +217,7 @@ def test_auto_remembers_rounds() -> None:
     found = {(a, b): value for a, b, value in after.values["evidence"]}
     assert found["x", "y"] == 0.3  # of groups that are not in this round
     # this round, as in the first: 2/3 = 2 rho / (1 + rho), rho = 1/2
-    assert found[SEG, SEG] == pytest.approx(0.5 * 1.0 + 0.5 * 0.5)
+    assert after.values["rho"] == pytest.approx(0.5 * 1.0 + 0.5 * 0.5)
 
 
 def test_auto_in_a_round_without_two_clients_of_any_task_goes_by_earlier_rounds() -> None:
@@ -227,7 +227,7 @@ def test_auto_in_a_round_without_two_clients_of_any_task_goes_by_earlier_rounds(
     cohort = [AGREED[2], AGREED[4]]  # (1, 0, 0, 1) of parts and (1, 0, 1, 0) of seg: their cosine is 1/2
     _, unknown = algorithm.aggregate(start, cohort, no_probe)
     assert unknown.fused == {(PARTS, PARTS), (SEG, SEG)}
-    past = State(start.params, {"evidence": [[group, group, 0.25] for group in (PARTS, SEG)]})
+    past = State(start.params, {"rho": 0.25})
     _, known = algorithm.aggregate(past, cohort, no_probe)
     # alone 1/4; together (1/4 + 1/2) / sqrt(3 / 2) = 0.61 of lengths sqrt(2)
     assert known.fused == {(a, b) for a in (PARTS, SEG) for b in (PARTS, SEG)}
