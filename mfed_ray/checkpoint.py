@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mfed_ray.errors import RunFolderError
+from mfed_ray.errors import CheckpointError, RunFolderError
 from mfed_ray.messages import Params, State
 
 _PREFIX = "round_"
@@ -27,7 +27,10 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write ``folder/round_NNNN`` and drop older rounds. A crash at any moment leaves the last complete one."""
+    """Write ``folder/round_NNNN`` and drop older rounds. A crash at any moment leaves the last complete one.
+
+    Raises CheckpointError for a state that JSON cannot hold.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{_PREFIX}{checkpoint.round:06d}"
     temporary = folder / f".{final.name}.tmp"
@@ -80,7 +83,14 @@ def _write(stem: Path, state: State) -> None:
         "names": [list(tree) for tree in distinct.values()],
         "values": state.values,
     }
-    stem.with_suffix(".json").write_text(json.dumps(content), encoding="utf-8")
+    try:
+        text = json.dumps(content)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{stem.name}: State.values cannot be written as JSON ({error}); allowed: numbers, texts, booleans, null, "
+            "lists, and mappings of these"
+        ) from error
+    stem.with_suffix(".json").write_text(text, encoding="utf-8")
 
 
 def _read(stem: Path) -> State:

@@ -8,6 +8,7 @@ MfedError                 exit code 1: the run failed
 │   ├── WeightsError      a weights file that does not fit the encoder
 │   └── RunFolderError    a run folder that holds something else
 ├── ClientError           a client failed while it trained or was evaluated
+├── CheckpointError       an algorithm's state cannot be written
 ├── DriverError           the driver actor died
 └── RunInterruptedError   exit code 130: the user stopped a run that can go on
 """
@@ -47,6 +48,10 @@ class RunFolderError(InputError):
 
 class ClientError(MfedError):
     """A client failed while it trained or was evaluated."""
+
+
+class CheckpointError(MfedError):
+    """An algorithm keeps something in its state that a checkpoint cannot hold."""
 
 
 class DriverError(MfedError):

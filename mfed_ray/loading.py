@@ -51,6 +51,12 @@ class _Epoch(TorchDataset[_Item | MfedError]):
         return to_tensor(sample.image), targets
 
 
+def steps_of_round(images: int, epochs: int, batch_size: int, max_steps: int | None) -> int:
+    """Number of batches of a round: those of its epochs, ``max_steps`` at most."""
+    whole = epochs * max(1, images // batch_size)
+    return whole if max_steps is None else min(whole, max_steps)
+
+
 @dataclass(frozen=True)
 class Shard:
     """One client's images, and how a round goes over them. ``max_steps`` bounds its batches."""
@@ -68,8 +74,7 @@ class Shard:
     @property
     def steps(self) -> int:
         """Number of batches of a round."""
-        whole = self.epochs * max(1, len(self.client.train_ids) // self.batch_size)
-        return whole if self.max_steps is None else min(whole, self.max_steps)
+        return steps_of_round(len(self.client.train_ids), self.epochs, self.batch_size, self.max_steps)
 
     def batches(self, round_number: int) -> Iterator[Batch]:
         """The round's batches: a pure function of the round."""

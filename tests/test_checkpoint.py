@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mfed_ray.checkpoint import Checkpoint, load_latest, save
-from mfed_ray.errors import RunFolderError
+from mfed_ray.errors import CheckpointError, RunFolderError
 from mfed_ray.messages import Params, State
 
 
@@ -71,3 +71,12 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "round_000001" / name).write_bytes(b"\x00\x01")
     with pytest.raises(RunFolderError, match=r"round_000001: the checkpoint cannot be read .*; remove it to start"):
         load_latest(tmp_path)
+
+
+def test_a_state_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
+    message = (
+        r"^server: State.values cannot be written as JSON \(Object of type set is not JSON serializable\); allowed:"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        save(tmp_path, Checkpoint(1, State({}, {"seen": {1, 2}}), {}))
+    assert load_latest(tmp_path) is None

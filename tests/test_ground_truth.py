@@ -16,6 +16,7 @@ from torch import Tensor
 from mfed_ray.annotations import Prediction, Segments, Target
 from mfed_ray.data.coco import Coco
 from mfed_ray.data.transforms import Augmentation, InputSize
+from mfed_ray.loading import Shard
 from mfed_ray.messages import ClientSpec
 from mfed_ray.models.contract import BatchTarget, Decoder, Features
 from mfed_ray.models.encoders import make_encoder
@@ -66,10 +67,11 @@ def oracle(dataset: Coco, task: str, perfect: Perfect) -> Trainer:
     answers = [perfect(task, dataset.read(i, [task]).targets[task]) for i in ids]
     module = MultiTaskModel(make_encoder("resnet10", 32, None, "group"), {task: Oracle(answers)})
     model = LoadedModel(module, float_values(module), frozenset(), torch.device("cpu"))
-    settings = LocalTraining(1, 1, "sgd", 1.0, 0.0, 0.0, "constant", 1, "reset")
+    settings = LocalTraining("sgd", 1.0, 0.0, 0.0, "constant", 1, "reset")
     augmentation = Augmentation(32, input_size=InputSize(32))
-    spec = ClientSpec("client", (task,), "coco", ids, ids)
-    return Trainer(spec, model, dataset, [get_task(task)], augmentation, settings, 0)
+    spec, tasks = ClientSpec("client", (task,), "coco", ids, ids), [get_task(task)]
+    shard = Shard(spec, dataset, tasks, augmentation, epochs=1, batch_size=1, max_steps=None, workers=0, seed=0)
+    return Trainer(spec, model, [shard], tasks, settings, 0)
 
 
 @pytest.mark.parametrize("task", TASKS)

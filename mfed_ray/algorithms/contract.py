@@ -46,6 +46,11 @@ class Algorithm(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @property
+    def least_steps(self) -> int:
+        """Fewest optimization steps of a client's round that the algorithm can work with."""
+        return 1
+
     def trainees(self, clients: Sequence[ClientSpec]) -> Sequence[ClientSpec]:
         """Who trains: the clients. All are evaluated, whoever trained."""
         return clients
@@ -88,7 +93,7 @@ def common_encoder(algorithm: str, initial: Mapping[str, Params]) -> Params:
             if here != there:
                 raise ConfigError(
                     f"algorithm.name: {algorithm} shares one encoder among all clients, but {name} is {here} at "
-                    f"{first} and {there} at {group}; give all clients one encoder, or use local, fedavg, fedprox, "
-                    "ditto or mfed"
+                    f"{first} and {there} at {group}; give all clients one encoder, or use scope: task where the "
+                    "algorithm has it, or local or mfed"
                 )
     return encoder

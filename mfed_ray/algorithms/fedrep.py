@@ -36,6 +36,11 @@ class FedRep(Algorithm):
     weighting: Weighting = "examples"
     server: ServerOptimizer = ServerOptimizer()
 
+    @property
+    def least_steps(self) -> int:
+        """One for each turn."""
+        return self.decoder_turns + 1
+
     def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
         """The encoder of each task group, or one for all."""
         del clients

@@ -47,12 +47,14 @@ def find_algorithm(name: str) -> type[Algorithm]:
         raise ConfigError(f"algorithm.name: {name!r} is not one of {', '.join(ALGORITHMS)}, package.module:Class{hint}")
     try:
         found = getattr(import_module(module), kind)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"algorithm.name: {name!r} cannot be imported ({error})") from error
+    except Exception as error:  # whatever the user's module does when it is imported
+        raise ConfigError(f"algorithm.name: {name!r} cannot be imported ({type(error).__name__}: {error})") from error
     if not (isinstance(found, type) and issubclass(found, Algorithm)):
         raise ConfigError(f"algorithm.name: {name!r} is no subclass of mfed_ray.algorithms.Algorithm")
     if missing := sorted(found.__abstractmethods__):
         raise ConfigError(f"algorithm.name: {name!r} lacks {', '.join(missing)}; an algorithm has all four functions")
+    if "name" in found.model_fields:
+        raise ConfigError(f"algorithm.name: {name!r} has a field called name, which is the algorithm's own; rename it")
     return found
 
 

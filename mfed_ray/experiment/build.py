@@ -15,9 +15,9 @@ from mfed_ray.data.generated import LAYOUTS
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import to_tensor
-from mfed_ray.errors import DataError, PlacementError
+from mfed_ray.errors import ConfigError, DataError, PlacementError
 from mfed_ray.experiment.schema import Clients, Data, Experiment, GeneratedData
-from mfed_ray.loading import Shard
+from mfed_ray.loading import Shard, steps_of_round
 from mfed_ray.messages import ClientSpec, Params
 from mfed_ray.models.contract import Decoder, DecoderSettings, Encoder
 from mfed_ray.models.encoders import make_encoder
@@ -257,6 +257,7 @@ class EncoderProbe:
 
 def make_simulation(experiment: Experiment, clients: Sequence[ClientSpec]) -> Simulation:
     """The federation. Raises ConfigError where its algorithm cannot serve these clients."""
+    _check_training(experiment, clients)
     return Simulation(
         experiment.algorithm,
         clients,
@@ -268,6 +269,33 @@ def make_simulation(experiment: Experiment, clients: Sequence[ClientSpec]) -> Si
         experiment.clients_per_round,
         experiment.seed,
     )
+
+
+def _steps(experiment: Experiment, client: ClientSpec) -> int:
+    local = experiment.local
+    return steps_of_round(len(client.train_ids), local.epochs, local.batch_size, local.max_steps)
+
+
+def _check_training(experiment: Experiment, clients: Sequence[ClientSpec]) -> None:
+    """Raises ConfigError for what an algorithm would pass over in silence, or fail at in its first round."""
+    algorithm, name = experiment.algorithm, experiment.algorithm_name
+    if algorithm.trainees(clients) != clients:
+        if experiment.clients_per_round is not None:
+            raise ConfigError(
+                f"clients_per_round: {experiment.clients_per_round} found, but {name} trains on all clients' images "
+                "together; leave it out"
+            )
+        if "after_aggregation" not in experiment.evaluation.stages:
+            raise ConfigError(
+                f"evaluation.stages: {', '.join(experiment.evaluation.stages)} found, but with {name} no client has a "
+                "model before aggregation; add after_aggregation"
+            )
+    for client in clients:
+        if (steps := _steps(experiment, client)) < algorithm.least_steps:
+            raise ConfigError(
+                f"local.max_steps, local.epochs: client {client.name} takes {steps} steps a round, {name} needs "
+                f"{algorithm.least_steps} at least; raise one of them, or give the client more images"
+            )
 
 
 def make_initial(experiment: Experiment, clients: Sequence[ClientSpec]) -> dict[str, Params]:

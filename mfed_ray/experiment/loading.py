@@ -26,7 +26,8 @@ _Loader.add_implicit_resolver(
 def load_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
     """The file over its ``base`` file (beside it), with the overrides on top.
 
-    Mappings merge key by key; lists and scalars replace. A mapping with another ``name`` or ``format`` (an algorithm,
+    Mappings merge key by key; lists and scalars replace, but an override's number names a list's entry
+    (``clients.0.count=3``). A mapping with another ``name`` or ``format`` (an algorithm,
     a dataset) replaces whole, because the keys of one do not belong to another. Raises ConfigError.
     """
     tree = _read(path)
@@ -46,11 +47,28 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     merged = dict(under)
     for key, value in over.items():
         old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and _same_kind(old, value):
+        if isinstance(old, list) and _are_indices(value):
+            merged[key] = _merged_list(old, value, key)
+        elif isinstance(old, Mapping) and isinstance(value, Mapping) and _same_kind(old, value):
             merged[key] = merge(old, value)
         else:
             merged[key] = value
     return merged
+
+
+def _are_indices(value: Any) -> bool:
+    return isinstance(value, Mapping) and bool(value) and all(str(index).isdigit() for index in value)
+
+
+def _merged_list(old: list[Any], over: Mapping[Any, Any], key: str) -> list[Any]:
+    """The list with the entries that ``over`` names by number changed or replaced."""
+    new = list(old)
+    for index, value in over.items():
+        if not int(index) < len(old):
+            raise ConfigError(f"{key}.{index}: the list has {len(old)} entries, 0 to {len(old) - 1}")
+        both = isinstance(old[int(index)], Mapping) and isinstance(value, Mapping)
+        new[int(index)] = merge(old[int(index)], value) if both else value
+    return new
 
 
 def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from mfed_ray.data.partition import Partition
 from mfed_ray.data.transforms import OWN_SIZE, Augmentation, InputSize
 from mfed_ray.errors import ConfigError
 from mfed_ray.models.contract import DecoderSettings, PanopticMerge
+from mfed_ray.models.encoders import ENCODERS
 from mfed_ray.simulation import Stage
 from mfed_ray.tasks import TASKS
 
@@ -71,6 +72,13 @@ class Clients(Section):
     count: int = Field(1, ge=1)
     encoder: str | None = None
     """Another encoder than ``model.encoder``."""
+
+    @field_validator("encoder")
+    @classmethod
+    def _known_encoder(cls, name: str | None) -> str | None:
+        if name is not None and name not in ENCODERS:
+            raise ValueError(f"{name!r} is not one of {', '.join(ENCODERS)}" + _nearest(name, list(ENCODERS)))
+        return name
 
     @field_validator("tasks")
     @classmethod
@@ -406,6 +414,8 @@ def _sentence(one: dict[str, Any], model: type[BaseModel], prefix: tuple[str, ..
         return f"{key}.format: {one['input'].get('format')!r} is not one of {', '.join(_DATA)}"
     if one["type"] == "missing":
         return f"{key}: missing, and has no default"
+    if one["type"] in ("model_type", "model_attributes_type"):
+        return f"{key}: expected a mapping, found {one['input']!r}"
     message = str(one["msg"]).removeprefix("Value error, ")
     told = one["type"] == "value_error" or isinstance(one["input"], BaseModel)  # our own sentences name the value
     found = "" if told else f", found {one['input']!r}"
@@ -414,21 +424,19 @@ def _sentence(one: dict[str, Any], model: type[BaseModel], prefix: tuple[str, ..
 
 def _allowed(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
     """Field names of the section at ``loc``."""
-    sections: dict[str, type[BaseModel]] = {
-        **_DATA,
-        "clients": Clients,
-        "partition": PartitionSettings,
-        "images": Images,
-        "model": Model,
-        "panoptic": PanopticSettings,
-        "augmentation": AugmentationSettings,
-        "local": LocalSettings,
-        "evaluation": Evaluation,
-        "runtime": Runtime,
-    }
-    named = [sections[part] for part in loc if part in sections]
-    section = named[-1] if named else model
-    return [*(("name",) if issubclass(section, Algorithm) else ()), *section.model_fields]
+    in_collections: dict[str, type[BaseModel]] = {"clients": Clients, **_DATA}
+    section = model
+    for part in loc:
+        section = in_collections.get(part) or _nested(section, part) or section
+    is_algorithm = section is model and issubclass(model, Algorithm)
+    return [*(("name",) if is_algorithm else ()), *section.model_fields]
+
+
+def _nested(section: type[BaseModel], key: Any) -> type[BaseModel] | None:
+    """The section that stands at a field, if one does."""
+    field = section.model_fields.get(key)
+    found = field.annotation if field else None
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
 
 
 def _nearest(name: str, allowed: Sequence[str]) -> str:

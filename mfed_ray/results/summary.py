@@ -20,8 +20,8 @@ def summarise(results: pd.DataFrame, stage: str = "after_aggregation") -> pd.Dat
     and ``sd`` over seeds (NaN for one seed). Delta_m compares a run with the ``local`` run of the same experiment,
     setting (all of the config but the algorithm), seed and round: the mean over tasks of
     (-1)^l (M - M_local) / M_local, l = 1 where lower is better. It is NaN where a seed has no such run, or more than
-    one. Round 0, the untrained models, counts for nothing here. Raises RunFolderError where no run was evaluated at
-    the stage.
+    one. So is a task no client of which was evaluated in the last round, as with a cohort before aggregation. Round 0,
+    the untrained models, counts for nothing here. Raises RunFolderError where no run was evaluated at the stage.
     """
     per_seed = _with_gain(_per_seed(results, stage))
     groups = ["experiment", "variant"]
@@ -60,8 +60,11 @@ def _per_seed(results: pd.DataFrame, stage: str) -> pd.DataFrame:
     last = last.assign(setting=parts.str[1], config=parts.str[1] + "-" + parts.str[2])
     several = last.groupby(["experiment", "algorithm"])["config"].transform("nunique") > 1
     last = last.assign(variant=last["algorithm"].where(~several, last["algorithm"] + " " + last["config"]))
-    keys = ["experiment", "algorithm", "variant", "setting", "seed", "task", "round"]
-    return last.groupby(keys, as_index=False).agg({"value": "mean"})
+    means = last.groupby(["run_id", "task"], as_index=False).agg({"value": "mean"})
+    runs = last[["run_id", "experiment", "algorithm", "variant", "setting", "seed", "round"]].drop_duplicates("run_id")
+    # every task that a run has, whether or not a client of it was evaluated in the last round: a cohort may lack some
+    tasks = results[results["metric"] == headline][["run_id", "task"]].drop_duplicates()
+    return runs.merge(tasks, on="run_id").merge(means, on=["run_id", "task"], how="left").drop(columns="run_id")
 
 
 def _with_gain(per_seed: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,10 @@ from pydantic import ValidationError
 
 from mfed_ray.algorithms.mfed import MFed
 from mfed_ray.errors import ConfigError
-from mfed_ray.messages import ClientSpec, Params, State, Update
+from mfed_ray.experiment.build import TrainerFactory, make_clients, make_initial
+from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
+from mfed_ray.params import decoders_of, encoder_of
+from tests.conftest import MakeExperiment
 
 SEG, PARTS = "semantic_segmentation", "human_parts"
 
@@ -267,3 +270,24 @@ def test_encoders_without_a_common_block_are_refused_unless_none_are_fused() -> 
     with pytest.raises(ConfigError, match=r"no block of any two groups' encoders is alike: encoder.w is \(2,\)"):
         MFed().init(CLIENTS, initial)
     MFed(correlation_threshold=1.1).init(CLIENTS, initial)
+
+
+def test_both_pulls_move_a_step_by_exactly_their_gradients(tiny: MakeExperiment) -> None:
+    """One off the anchors, a step of SGD goes -lr mu (E - E_t) and -lr lambda (D - D_t) further than a free one."""
+    sgd = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 0.5, "max_steps": 1}
+    experiment = tiny(local=sgd)
+    first = make_clients(experiment)[0]
+    trainer = TrainerFactory(experiment)(first)
+    start = make_initial(experiment, [first])[first.group]
+    anchor = {name: value + np.float32(1.0) for name, value in start.items()}
+    anchors = (decoders_of(anchor), encoder_of(anchor))
+
+    def step(mu: float, weight: float) -> Params:
+        algorithm = MFed(encoder_proximal_weight=mu, decoder_proximal_weight=weight)
+        return algorithm.fit(trainer, Instruction(first.name, 1, (start,), anchors), State()).params
+
+    free, pulled = step(0.0, 0.0), step(0.25, 0.125)
+    for name, value in free.items():
+        # lr * weight * (anchor - w) = 0.5 * 0.25 * 1 for the encoder, 0.5 * 0.125 * 1 for the decoder
+        moved = 0.125 if name.startswith("encoder.") else 0.0625
+        np.testing.assert_allclose(pulled[name] - value, moved, atol=1e-5)

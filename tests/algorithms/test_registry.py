@@ -85,3 +85,28 @@ def test_what_is_no_algorithm(own_module: str, kind: str) -> None:
 def test_another_class_is_no_algorithm() -> None:
     with pytest.raises(ConfigError, match=r"'mfed_ray\.messages:State' is no subclass of"):
         find_algorithm("mfed_ray.messages:State")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(:", "cannot be imported \\(SyntaxError: "),
+        ("undefined", "cannot be imported \\(NameError: name 'undefined' is not defined\\)$"),
+        (
+            "from mfed_ray.algorithms import Algorithm\n\nclass Own(Algorithm):\n    pass\n",
+            "lacks aggregate, fit, init, instruct; an algorithm has all four functions$",
+        ),
+        (
+            "from mfed_ray.algorithms.local import Local\n\nclass Own(Local):\n    name: str = 'mine'\n",
+            "has a field called name, which is the algorithm's own; rename it$",
+        ),
+    ],
+)
+def test_a_module_of_the_users_that_does_not_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    module = f"broken_{len(text)}"
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=rf"^algorithm\.name: '{module}:Own' {message}"):
+        find_algorithm(f"{module}:Own")

@@ -391,8 +391,8 @@ def test_an_algorithm_with_one_encoder_refuses_two(tiny: MakeExperiment) -> None
     )
     message = (
         r"algorithm\.name: centralised shares one encoder among all clients, but encoder\.layer1\.1\.\S+ is missing at "
-        r"saliency and \(\S.*\) at human_parts; give all clients one encoder, or use local, fedavg, fedprox, ditto or "
-        "mfed"
+        r"saliency and \(\S.*\) at human_parts; give all clients one encoder, or use scope: task where the algorithm "
+        "has it, or local or mfed"
     )
     with pytest.raises(ConfigError, match=message):
         _ = make_simulation(experiment, make_clients(experiment)).start
@@ -438,3 +438,28 @@ def test_label_skew_on_coco(tiny_coco: MakeExperiment) -> None:
     shards = [set(spec.train_ids) for spec in specs]
     assert not shards[0] & shards[1]
     assert all(image.startswith("train2017/") for shard in shards for image in shard)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"algorithm": {"name": "centralised"}, "clients_per_round": 2},
+            "^clients_per_round: 2 found, but centralised trains on all clients' images together; leave it out$",
+        ),
+        (
+            {"algorithm": {"name": "centralised"}, "evaluation": {"stages": ["before_aggregation"]}},
+            "^evaluation.stages: before_aggregation found, but with centralised no client has a model before",
+        ),
+        (
+            {"algorithm": {"name": "fedrep", "decoder_turns": 2}, "local": {"max_steps": 2}},
+            "^local.max_steps, local.epochs: client semantic_segmentation-0 takes 2 steps a round, fedrep needs 3 at",
+        ),
+    ],
+)
+def test_what_an_algorithm_would_pass_over_is_refused(
+    tiny: MakeExperiment, sections: dict[str, Any], message: str
+) -> None:
+    experiment = tiny(**sections)
+    with pytest.raises(ConfigError, match=message):
+        make_simulation(experiment, make_clients(experiment))

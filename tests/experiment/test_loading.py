@@ -163,3 +163,10 @@ def test_a_file_that_is_missing_or_a_folder(tmp_path: Path) -> None:
         message = rf"^{re.escape(str(path))}: cannot be read \(.*\); expected a YAML file$"
         with pytest.raises(ConfigError, match=message):
             load_tree(path)
+
+
+def test_a_number_in_an_override_names_an_entry_of_a_list(base: Path) -> None:
+    clients = load_tree(base, ["clients.0.count=3", "clients.0.tasks.0=human_parts"])["clients"]
+    assert clients == [{"tasks": ["human_parts"], "data": "scenes", "count": 3}]
+    with pytest.raises(ConfigError, match=r"^clients\.1: the list has 1 entries, 0 to 0$"):
+        load_tree(base, ["clients.1.count=3"])

@@ -132,7 +132,7 @@ def test_an_unknown_key_names_the_nearest_and_the_allowed_ones(sections: dict[st
         ({"seed": -1}, "seed: input should be greater than or equal to 0, found -1"),
         ({"name": "a b"}, "name: string should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$', found 'a b'"),
         ({"name": "../up"}, "name: string should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$', found '../up'"),
-        ({"local": 3}, "local: input should be a valid dictionary or instance of LocalSettings, found 3"),
+        ({"local": 3}, "local: expected a mapping, found 3"),
         ({"local": {"learning_rate": 0}}, "local.learning_rate: input should be greater than 0, found 0"),
         ({"local": {"learning_rate": float("nan")}}, "local.learning_rate: input should be a finite number, found nan"),
         ({"local": {"momentum": 1}}, "local.momentum: input should be less than 1, found 1"),
@@ -169,7 +169,7 @@ def test_an_unknown_key_names_the_nearest_and_the_allowed_ones(sections: dict[st
         ({"data": {}}, "data: dictionary should have at least 1 item after validation, not 0, found {}"),
         (
             {"data": {"scenes": 3}},
-            "data.scenes: input should be a valid dictionary or object to extract fields from, found 3",
+            "data.scenes: expected a mapping, found 3",
         ),
         ({"data": {"scenes": {"root": "a"}}}, "data.scenes.format: None is not one of pascal_context, coco, generated"),
         (

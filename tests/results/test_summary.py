@@ -224,3 +224,16 @@ def test_runs_of_another_setting_are_no_baseline() -> None:
     """A local run with another learning rate or data is not the same budget: no Delta_m."""
     runs = [run("local", 0, setting="other", semantic_segmentation=0.5), run("mfed", 0, semantic_segmentation=0.6)]
     assert pd.isna(row(summarise(pd.concat(runs)), "mfed")[DELTA, "mean"])
+
+
+def test_a_task_that_a_cohort_left_out_is_not_a_number() -> None:
+    """Seed 1's last round evaluated nobody who has normals: neither a mean over the other seed alone, nor Delta_m."""
+    whole = [run("mfed", seed, semantic_segmentation=0.5, surface_normals=20.0, round=1) for seed in range(2)]
+    last = [
+        run("mfed", 0, semantic_segmentation=0.6, surface_normals=10.0, round=2),
+        run("mfed", 1, semantic_segmentation=0.7, round=2),
+    ]
+    local = [run("local", seed, semantic_segmentation=0.5, surface_normals=20.0, round=2) for seed in range(2)]
+    mfed = row(summarise(pd.concat([*whole, *last, *local])), "mfed")
+    assert mfed[SEG, "mean"] == pytest.approx(0.65)
+    assert mfed[[(NORMALS, "mean"), (NORMALS, "sd"), (DELTA, "mean")]].isna().all()
