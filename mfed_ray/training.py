@@ -175,7 +175,12 @@ class Trainer:
                 "turns of training parts; raise local.epochs or local.max_steps"
             )
         ends = [steps * number // len(parts) for number in range(len(parts) + 1)]
-        return [(part, end - start) for part, start, end in zip(parts, ends, ends[1:], strict=False)]
+        turns: list[tuple[Part, int]] = []
+        for part, start, end in zip(parts, ends, ends[1:], strict=False):
+            if turns and turns[-1][0] == part:  # one long turn: its optimizer goes on
+                start -= turns.pop()[1]
+            turns.append((part, end - start))
+        return turns
 
     def _step(
         self,

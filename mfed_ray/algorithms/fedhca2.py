@@ -23,6 +23,7 @@ also decays alpha and beta by 1e-4, adds 1e-8 under roots, and solves for U with
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,11 @@ from pydantic import Field
 
 from mfed_ray.algorithms.conflict_averse import conflict_averse_mix, gram
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, common_encoder
+from mfed_ray.algorithms.cross_attention import Member, Rows, attend, mixed
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import ENCODER, STATISTICS, decoders_of, encoder_of, is_output_head
 from mfed_ray.training import Trainer
 
-Rows = NDArray[np.float64]
 Values = dict[str, NDArray[np.float32]]
 Layers = Mapping[str, float]
 """By layer: ``encoder``, or a decoder's layer as ``decoders.<task>.<layer>``."""
@@ -90,7 +91,7 @@ class FedHCA2(Algorithm):
         """Learn the weights of the clients that returned, then give each its part of U and A."""
         del probe
         values = self._learn(state, updates)
-        common, attended = self._common_step(state, updates), _attend(state, updates)
+        common, attended = self._common_step(state, updates), attend(updates, partial(_rows, state))
         params = dict(state.params)
         for update in updates:
             name, weights = update.client, values["weights"][update.client]
@@ -110,7 +111,7 @@ class FedHCA2(Algorithm):
             total += gram(_rows(state, [(update, name) for update in updates]))
         mix = conflict_averse_mix(total, self.conflict_aversion)
         return {
-            name: _mixed(mix, _rows(state, [(update, name) for update in updates])).reshape(shape)
+            name: mixed(mix, _rows(state, [(update, name) for update in updates])).reshape(shape)
             for name, shape in shapes.items()
         }
 
@@ -147,15 +148,10 @@ def _last(state: State, client: str, name: str) -> NDArray[np.float32]:
     return state.params[f"{part}/{client}"][name]
 
 
-def _rows(state: State, members: Iterable[tuple[Update, str]]) -> Rows:
+def _rows(state: State, members: Iterable[Member]) -> Rows:
     """Delta, [N, d], of a parameter of each member."""
     found = [update.params[name].astype(np.float64) - _last(state, update.client, name) for update, name in members]
     return np.stack([delta.ravel() for delta in found])
-
-
-def _mixed(mix: Rows, rows: Rows) -> NDArray[np.float32]:
-    mixed: Rows = np.einsum("j,jd->d", mix, rows)
-    return mixed.astype(np.float32)
 
 
 def _moved(sent: Params, step: Params, weights: Layers) -> Params:
@@ -176,34 +172,3 @@ def _gradient(state: State, update: Update, weights: Layers) -> dict[str, float]
                 back = _last(state, update.client, name).astype(np.float64) - update.params[name]
                 gradient[layer_of(name)] += float((back * step).sum())
     return gradient
-
-
-def _attend(state: State, updates: Sequence[Update]) -> dict[str, Values]:
-    """A by client and parameter."""
-    steps: dict[str, Values] = {update.client: {} for update in updates}
-    for members in _alike(updates):
-        first, prefix = members[0]
-        for name in [name for name in first.params if name.startswith(prefix)]:
-            named = [(update, own + name.removeprefix(prefix)) for update, own in members]
-            rows = _rows(state, named)
-            scores = gram(rows) / np.sqrt(rows.shape[1])
-            attention = np.exp(scores - scores.max(axis=1, keepdims=True))
-            attention /= attention.sum(axis=1, keepdims=True)
-            for (update, own), mix in zip(named, attention, strict=True):
-                steps[update.client][own] = _mixed(mix, rows).reshape(update.params[own].shape)
-    return steps
-
-
-def _alike(updates: Sequence[Update]) -> list[list[tuple[Update, str]]]:
-    """Decoders, as (client's update, ``decoders.<task>.``), with those of the same names and shapes."""
-    found: dict[frozenset[tuple[str, tuple[int, ...]]], list[tuple[Update, str]]] = {}
-    for update in updates:
-        for task in dict.fromkeys(name.split(".")[1] for name in decoders_of(update.params)):
-            prefix = f"decoders.{task}."
-            shapes = frozenset(
-                (name.removeprefix(prefix), value.shape)
-                for name, value in update.params.items()
-                if name.startswith(prefix)
-            )
-            found.setdefault(shapes, []).append((update, prefix))
-    return list(found.values())

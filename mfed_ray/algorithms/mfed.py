@@ -24,6 +24,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mfed_ray.algorithms.agreement import agreed, measure, view
+from mfed_ray.algorithms.averaging import Weighting, client_weight, group_means
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, by_group
 from mfed_ray.algorithms.correlation import (
     Correlations,
@@ -35,7 +36,7 @@ from mfed_ray.algorithms.correlation import (
     update_cosine,
 )
 from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse
-from mfed_ray.algorithms.server import ServerOptimizer, Weighting, client_weight, group_means
+from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import decoders_of, difference, encoder_of

@@ -8,8 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from mfed_ray import checkpoint
-from mfed_ray.algorithms.server import (
-    ServerOptimizer,
+from mfed_ray.algorithms.averaging import (
     encoder_means,
     group_means,
     initial_encoders,
@@ -18,6 +17,7 @@ from mfed_ray.algorithms.server import (
     model_means,
     model_of,
 )
+from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Params, State, Update

@@ -1,0 +1,77 @@
+"""Means of models, for every algorithm that averages: weights and scope.
+
+Such an algorithm's state has the trees ``encoder/<group>`` and ``decoder/<group>`` of each task group. Under scope
+`all` there is one encoder, whatever its names: one tree, that every round moves for all groups, also for those of which
+no client took part. A group's decoders stand still in a round without its clients.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfed_ray.algorithms.contract import by_group, common_encoder
+from mfed_ray.messages import ClientSpec, Params, State, Update
+from mfed_ray.params import decoders_of, encoder_of, weighted_mean
+
+Array = NDArray[np.floating]
+Weighting = Literal["examples", "uniform"]
+"""Of clients in a mean: by their number of examples n_k, or alike."""
+
+Scope = Literal["task", "all"]
+"""Whose encoders are averaged: those of one task group, or of all clients."""
+
+ENCODERS, DECODERS = "encoder/", "decoder/"
+
+
+def initial_encoders(algorithm: str, initial: Mapping[str, Params], scope: Scope) -> dict[str, Params]:
+    """The groups' encoders before the first round. Raises ConfigError under scope `all` where they differ."""
+    if scope == "all":
+        shared = common_encoder(f"{algorithm} with scope: all", initial)
+        return {ENCODERS + group: shared for group in initial}
+    return {ENCODERS + group: encoder_of(model) for group, model in initial.items()}
+
+
+def initial_models(algorithm: str, initial: Mapping[str, Params], scope: Scope) -> dict[str, Params]:
+    """The groups' encoders and decoders before the first round. Raises ConfigError as ``initial_encoders``."""
+    decoders = {DECODERS + group: decoders_of(model) for group, model in initial.items()}
+    return {**initial_encoders(algorithm, initial, scope), **decoders}
+
+
+def model_of(state: State, client: ClientSpec) -> tuple[Params, Params]:
+    """The global encoder and decoders of the client's group."""
+    return state.params[ENCODERS + client.group], state.params[DECODERS + client.group]
+
+
+def encoder_means(state: State, updates: Sequence[Update], weighting: Weighting, scope: Scope) -> dict[str, Params]:
+    """The mean encoder of each group's clients, or under scope `all` of all clients, for every group of ``state``."""
+    if scope == "all" and updates:
+        shared = mean_of(updates, weighting, encoder_of)
+        return {name: shared for name in state.params if name.startswith(ENCODERS)}
+    return {ENCODERS + group: mean_of(members, weighting, encoder_of) for group, members in by_group(updates).items()}
+
+
+def model_means(state: State, updates: Sequence[Update], weighting: Weighting, scope: Scope) -> dict[str, Params]:
+    """``encoder_means``, and the mean decoders of each group's clients."""
+    groups = by_group(updates).items()
+    decoders = {DECODERS + group: mean_of(members, weighting, decoders_of) for group, members in groups}
+    return {**encoder_means(state, updates, weighting, scope), **decoders}
+
+
+def mean_of(
+    updates: Sequence[Update], weighting: Weighting, part: Callable[[Params], Params] = dict
+) -> dict[str, NDArray[np.float32]]:
+    """The weighted mean of the clients' parameters, or of a part of them."""
+    weights = [client_weight(update, weighting) for update in updates]
+    return weighted_mean([part(update.params) for update in updates], weights)
+
+
+def client_weight(update: Update, weighting: Weighting) -> float:
+    """w_k of a client in its mean, before they are divided by their sum."""
+    return float(update.examples) if weighting == "examples" else 1.0
+
+
+def group_means(updates: Sequence[Update], weighting: Weighting) -> dict[str, Params]:
+    """The mean model by task group."""
+    return {group: mean_of(members, weighting) for group, members in by_group(updates).items()}
