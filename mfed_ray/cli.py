@@ -102,9 +102,9 @@ def generate(
     images: Annotated[int, typer.Option(help="Number of images, both splits together.")] = 500,
     size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 96,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
-    layout: Annotated[str, typer.Option(help="pascal_context or coco")] = "pascal_context",
+    layout: Annotated[str, typer.Option(help="pascal_context, coco or textures")] = "pascal_context",
 ) -> None:
-    """Draw scenes with the five targets of PASCAL-Context (PASCAL_MT's layout) or the four of COCO 2017."""
+    """Draw scenes with PASCAL-Context's five targets (PASCAL_MT's layout) or COCO 2017's four, or boards of texture."""
     from mfed_ray.data.generated import LAYOUTS
     from mfed_ray.progress import counting
 

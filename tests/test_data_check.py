@@ -138,11 +138,13 @@ def test_a_folder_of_neither_layout(tmp_path: Path) -> None:
         check(tmp_path)
 
 
-def test_generate_in_both_layouts_and_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_in_every_layout_and_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert mfed(capsys, "generate", tmp_path / "coco", "--images", 4, "--size", 32, "--layout", "coco")[0] == 0
     assert (tmp_path / "coco/annotations/panoptic_val2017.json").is_file()
+    assert mfed(capsys, "generate", tmp_path / "boards", "--images", 4, "--size", 32, "--layout", "textures")[0] == 0
+    assert (tmp_path / "boards/semseg/VOC12/board_000003.png").is_file()
     code, _, errors = mfed(capsys, "generate", tmp_path / "other", "--layout", "voc")
-    assert (code, errors) == (2, "mfed: --layout: 'voc' is not one of pascal_context, coco\n")
+    assert (code, errors) == (2, "mfed: --layout: 'voc' is not one of pascal_context, coco, textures\n")
 
 
 @pytest.mark.parametrize("backend", ["serial", "ray"])
