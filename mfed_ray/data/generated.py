@@ -76,11 +76,9 @@ LAYOUTS = {"pascal_context": generate_pascal_context, "coco": generate_coco, "te
 
 def _write_pascal(root: Path, parameters: Parameters, on_progress: Progress | None, processes: int) -> None:
     names = [f"generated_{index:06d}" for index in range(parameters.images)]
-    for folder in (*pascal_writer.FOLDERS, "ImageSets/Context"):
+    for folder in pascal_writer.FOLDERS:
         (root / folder).mkdir(parents=True)
-    for split, indices in zip(("train", "val"), parameters.splits(), strict=True):
-        lines = "".join(f"{names[index]}\n" for index in indices)
-        (root / "ImageSets/Context" / f"{split}.txt").write_text(lines, encoding="utf-8")
+    pascal_writer.write_splits(root, names, parameters.splits())
     writers = [partial(pascal_writer.write_scene, root, name) for name in names]
     for _ in scenes_written(parameters, writers, on_progress, processes):
         pass

@@ -1,6 +1,7 @@
 """One scene to the files of PASCAL_MT, the layout that ``PascalContext`` reads. The same scene gives the same bytes."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from mfed_ray.labels import PASCAL_CLASSES
 
 FOLDERS = ("JPEGImages", "semseg/VOC12", "human_parts", "pascal-context/trainval", "sal_distill", "normals_distill")
 _HEADER = b"MATLAB 5.0 MAT-file".ljust(116)  # SciPy writes the time of day here
+
+
+def write_splits(root: Path, names: Sequence[str], splits: tuple[Sequence[int], Sequence[int]]) -> None:
+    """Write the lists of train and val: ``names`` by the indices of each."""
+    folder = root / "ImageSets/Context"
+    folder.mkdir(parents=True)
+    for split, indices in zip(("train", "val"), splits, strict=True):
+        (folder / f"{split}.txt").write_text("".join(f"{names[index]}\n" for index in indices), encoding="utf-8")
 
 
 def write_scene(root: Path, image_id: str, scene: Scene) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mfed_ray.data.generated_folder import Parameters, generate_folder
+from mfed_ray.data.pascal_writer import write_splits
 from mfed_ray.data.scenes.palette import textured, tint
 from mfed_ray.data.scenes.textures import Material, Pattern, albedo
 
@@ -74,18 +75,13 @@ def _material(rng: np.random.Generator, pattern: Pattern) -> Material:
 
 
 def _write(root: Path, parameters: Parameters, on_progress: Callable[[int, int], None] | None) -> None:
-    for folder in ("JPEGImages", "semseg/VOC12", "ImageSets/Context"):
+    for folder in ("JPEGImages", "semseg/VOC12"):
         (root / folder).mkdir(parents=True)
-    for split, indices in zip(("train", "val"), parameters.splits(), strict=True):
-        lines = "".join(f"{_name(index)}\n" for index in indices)
-        (root / "ImageSets/Context" / f"{split}.txt").write_text(lines, encoding="utf-8")
-    for index in range(parameters.images):
+    names = [f"board_{index:06d}" for index in range(parameters.images)]
+    write_splits(root, names, parameters.splits())
+    for index, name in enumerate(names):
         picture, classes = make_board(np.random.default_rng([parameters.seed, index]), parameters.size)
-        Image.fromarray(picture).save(root / "JPEGImages" / f"{_name(index)}.jpg", quality=92)
-        Image.fromarray(classes).save(root / "semseg/VOC12" / f"{_name(index)}.png")
+        Image.fromarray(picture).save(root / "JPEGImages" / f"{name}.jpg", quality=92)
+        Image.fromarray(classes).save(root / "semseg/VOC12" / f"{name}.png")
         if on_progress is not None:
             on_progress(index + 1, parameters.images)
-
-
-def _name(index: int) -> str:
-    return f"board_{index:06d}"
