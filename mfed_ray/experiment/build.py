@@ -293,8 +293,8 @@ def _check_training(experiment: Experiment, clients: Sequence[ClientSpec]) -> No
     for client in clients:
         if (steps := _steps(experiment, client)) < algorithm.least_steps:
             raise ConfigError(
-                f"local.max_steps, local.epochs: client {client.name} takes {steps} steps a round, {name} needs "
-                f"{algorithm.least_steps} at least; raise one of them, or give the client more images"
+                f"local.max_steps, local.epochs: client {client.name} takes {steps} of the {algorithm.least_steps} "
+                f"steps a round that {name} needs at least; raise one of them, or give the client more images"
             )
 
 

@@ -26,9 +26,9 @@ _Loader.add_implicit_resolver(
 def load_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
     """The file over its ``base`` file (beside it), with the overrides on top.
 
-    Mappings merge key by key; lists and scalars replace, but an override's number names a list's entry
-    (``clients.0.count=3``). A mapping with another ``name`` or ``format`` (an algorithm,
-    a dataset) replaces whole, because the keys of one do not belong to another. Raises ConfigError.
+    Mappings merge key by key; lists and scalars replace, but a number names a list's entry (``clients.0.count=3``). A
+    mapping with another ``name`` or ``format`` (an algorithm, a dataset) replaces whole, because the keys of one do not
+    belong to another. Raises ConfigError.
     """
     tree = _read(path)
     base = tree.pop("base", None)
