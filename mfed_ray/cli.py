@@ -25,6 +25,14 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Overrides, values in YAML: rounds=3 algorithm='{name: fedavg}'"),
 ]
 
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|HOST:PORT",
+        help="A running Ray cluster (default: RAY_ADDRESS, else a Ray on this machine that ends with the command).",
+    ),
+]
+
 
 @app.callback()
 def _common(
@@ -45,6 +53,7 @@ def run(
         Path | None,
         typer.Option(help="The run's folder (default: runs/NAME/ALGORITHM-seedSEED). A second run there resumes."),
     ] = None,
+    address: Address = None,
 ) -> None:
     """Run an experiment, or go on with it where its folder left off."""
     from mfed_ray.driver import run as run_experiment
@@ -52,7 +61,7 @@ def run(
     from mfed_ray.experiment.build import open_datasets
     from mfed_ray.progress import counting, show
 
-    checked = load_experiment(experiment, overrides or [])
+    checked = load_experiment(experiment, _on(address, overrides))
     open_datasets(checked, _processes(), counting("drawing images"))  # several processes, and the user can watch
     algorithm = checked.algorithm_name.replace(":", ".")
     folder = out or Path("runs") / checked.name / f"{algorithm}-seed{checked.seed}"
@@ -63,17 +72,77 @@ def run(
 
 
 @app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep's file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Overrides of its keys: experiment.rounds=3 space.seed='[0, 1]'"),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="The sweep's folder, a path or URI (default: runs/NAME). A second sweep there resumes."),
+    ] = None,
+    address: Address = None,
+) -> None:
+    """Run an experiment at many points with Ray Tune, or go on with a sweep where its folder left off."""
+    from mfed_ray.experiment.build import open_datasets
+    from mfed_ray.progress import counting, following
+    from mfed_ray.results import load, render, summarise
+    from mfed_ray.sweep import load_sweep
+    from mfed_ray.sweep.planning import experiments
+    from mfed_ray.sweep.run import run as run_sweep
+
+    checked = load_sweep(file, overrides or [])
+    place = out or str(Path("runs") / checked.name)
+    distinct = {repr(one.data): one for one in experiments(checked).values()}
+    for experiment in distinct.values():
+        open_datasets(experiment, _processes(), counting("drawing images"))
+    try:
+        run_sweep(checked, place, address, following(checked, place))
+    except KeyboardInterrupt:
+        raise RunInterruptedError("interrupted; the same command goes on, finished rounds are kept") from None
+    typer.echo(render(summarise(load(place).metrics), "table"))
+
+
+@app.command()
 def results(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Run folders, or folders of them.")],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Runs, sweeps, or folders or URIs of them.")],
     form: Annotated[str, typer.Option("--format", help="table, csv, markdown, latex or json")] = "table",
     stage: Annotated[str, typer.Option(help="after_aggregation or before_aggregation")] = "after_aggregation",
 ) -> None:
-    """Headline metrics per task, mean and spread over seeds, with Delta_m against local training."""
-    from mfed_ray.results import FORMATS, load_results, render, summarise
+    """Headline metrics per task, mean and spread over seeds, with Delta_m against local training and a paired test."""
+    from mfed_ray.results import FORMATS, load, render, shortened, summarise
 
     if form not in FORMATS:
         raise ConfigError(f"--format: {form!r} is not one of {', '.join(FORMATS)}")
-    typer.echo(render(summarise(load_results(paths), stage), form))
+    found = load(paths)
+    for problem in shortened(found.problems):
+        typer.echo(f"mfed: warning: {problem}", err=True)
+    typer.echo(render(summarise(found.metrics, stage), form))
+
+
+@app.command()
+def report(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Runs, sweeps, or folders or URIs of them.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page, or the folder of the figures (default: report.html, figures)."),
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="html: one page that opens offline; png, svg or pdf: a file for each plot")
+    ] = "html",
+) -> None:
+    """Show runs and sweeps: learning curves, Delta_m over hyper-parameters, correlations, costs, clients, pictures."""
+    from mfed_ray.report import write_report
+    from mfed_ray.results import load, shortened
+
+    found = load(paths)
+    for problem in shortened(found.problems):
+        typer.echo(f"mfed: warning: {problem}", err=True)
+    target = out or Path("report.html" if form == "html" else "figures")
+    files = write_report(found, target, form)
+    size = sum(file.stat().st_size for file in files) / 1e6
+    typer.echo(f"{target}: {len(files)} {'file' if len(files) == 1 else 'files'}, {size:.1f} MB")
 
 
 @app.command()
@@ -135,15 +204,24 @@ def _processes() -> int:
     return os.cpu_count() or 1
 
 
+def _on(address: str | None, overrides: list[str] | None) -> list[str]:
+    """The overrides; with an address, the experiment's clients run on that cluster, whatever its file says."""
+    here = [f'runtime.address="{address}"', "runtime.backend=ray"] if address else []
+    return [*(overrides or []), *here]
+
+
 @app.command()
 def doctor(
-    experiment: Annotated[Path | None, typer.Argument(metavar="EXPERIMENT.yaml")] = None, overrides: Overrides = None
+    experiment: Annotated[Path | None, typer.Argument(metavar="EXPERIMENT.yaml")] = None,
+    overrides: Overrides = None,
+    address: Address = None,
 ) -> None:
     """Say what Ray, torch and this machine offer, and where an experiment's clients would go."""
     from mfed_ray.doctor import report
     from mfed_ray.experiment import load_experiment
 
-    for line in report(load_experiment(experiment, overrides or []) if experiment else None):
+    checked = load_experiment(experiment, _on(address, overrides)) if experiment else None
+    for line in report(checked, address):
         typer.echo(line)
 
 

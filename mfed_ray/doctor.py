@@ -4,16 +4,18 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 import psutil
-import ray
 import torch
 
-from mfed_ray.driver import connect
 from mfed_ray.experiment import Experiment
-from mfed_ray.runtime.ray_backend import preflight
+from mfed_ray.runtime.cluster import MAY_START, connect, nodes, preflight
+from mfed_ray.runtime.placement import describe
 
 
-def report(experiment: Experiment | None) -> Iterator[str]:
-    """Lines to read. Raises PlacementError where the experiment's clients fit nowhere."""
+def report(experiment: Experiment | None, address: str | None) -> Iterator[str]:
+    """Lines to read. Raises PlacementError where there is no such cluster, or its nodes fit no client.
+
+    Without an experiment, ``address`` says which cluster to look at; an experiment names its own.
+    """
     packages = ("mfed-ray", "ray", "torch", "torchvision", "numba", "pandas")
     yield "versions: " + ", ".join(f"{name} {version(name)}" for name in packages)
     memory = psutil.virtual_memory()
@@ -22,10 +24,8 @@ def report(experiment: Experiment | None) -> Iterator[str]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     yield f"GPUs that torch sees here: {', '.join(gpus) or 'none'}"
     if experiment is None or experiment.runtime.backend == "ray":
-        connect(experiment.runtime.address if experiment else None)
-        for node in ray.nodes():
-            cpu, gpu = (node["Resources"].get(kind, 0) for kind in ("CPU", "GPU"))
-            yield f"Ray node {node['NodeManagerHostname']}: {cpu:g} CPU, {gpu:g} GPU"
+        connect(experiment.runtime.address if experiment else address)
+        yield from (f"Ray node {node}" for node in describe(nodes()))
     if experiment is None:
         return
     clients = sum(group.count for group in experiment.clients)
@@ -35,3 +35,5 @@ def report(experiment: Experiment | None) -> Iterator[str]:
     else:
         where = preflight(clients, runtime.cpus_per_client, runtime.gpus_per_client, runtime.max_actors)
         yield f"placement: {where}"
+        if waiting := sum(count for node, count in where.actors_by_node.items() if node.endswith(MAY_START)):
+            yield f"{waiting} client actors will wait for nodes that the autoscaler has yet to start"

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import logging
 import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,40 +24,37 @@ from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
 from mfed_ray.messages import ClientSpec
 from mfed_ray.results.recorder import Recorder, RunIdentity
-from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
+from mfed_ray.results.run_folder import ENVIRONMENT, FREE_KEYS, PARTITION, RunFolder
+from mfed_ray.runtime.cluster import connect, preflight
 from mfed_ray.runtime.contract import Backend
-from mfed_ray.runtime.ray_backend import ActorPool, RayBackend, import_from, preflight
+from mfed_ray.runtime.ray_backend import ActorPool, RayBackend, import_from
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
 from mfed_ray.simulation import Progress, RoundReport, Simulation
+from mfed_ray.storage import Mirror, is_remote
 
 Event = Progress | RoundReport
-MakeBackend = Callable[[Experiment, list[ClientSpec]], Backend]
-
-FREE_KEYS = frozenset(
-    f"runtime.{key}"
-    for key in ("backend", "address", "cpus_per_client", "gpus_per_client", "max_actors", "max_retries")
-)
-"""Keys that change where a run runs, never what comes out: they may differ when it is resumed."""
+MakeBackend = Callable[[Experiment, list[ClientSpec]], AbstractContextManager[Backend]]
+Place = str | Path
+"""Where a run's folder is: a path, or a URI as ``mfed_ray.storage`` knows them."""
 
 
-def run(experiment: Experiment, folder: Path) -> Iterator[Event]:
+def run(experiment: Experiment, folder: Place) -> Iterator[Event]:
     """Run the experiment in its folder, or go on from its last finished round; yields events as it goes.
 
     Raises InputError before anything is written if the input or the folder is wrong.
     """
     directory = Path.cwd()
-    located = experiment.located(directory)
     if experiment.runtime.backend == "serial":
-        _check_devices(experiment)
-        yield from _simulate(experiment, located, folder, _serial, directory)
+        yield from simulate(experiment, folder, serial, directory)
         return
     connect(experiment.runtime.address)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     driver = ray.remote(Driver).options(num_cpus=0, scheduling_strategy=here).remote(sys.path)
     try:
         driving = driver.run.options(num_returns="streaming")
-        for reference in driving.remote(experiment, located, folder.resolve(), directory):
+        place = folder if is_remote(folder) else Path(folder).resolve()
+        for reference in driving.remote(experiment, place, directory):
             yield ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise (error.cause if isinstance(error.cause, MfedError) else error) from None
@@ -66,34 +64,15 @@ def run(experiment: Experiment, folder: Path) -> Iterator[Event]:
         ray.kill(driver)
 
 
-def connect(address: str | None) -> None:
-    """Join the Ray that is running already, or start one on this machine that ends with this process."""
-    if ray.is_initialized():
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        _probe(address)
-        ray.init(address=address or "local", **({} if address else {"include_dashboard": False}), **quiet)
-    except (OSError, ValueError) as error:
-        raise PlacementError(f"runtime.address: {address!r} cannot be reached ({error})") from error
-
-
-def _probe(address: str | None) -> None:
-    """Ray waits for ever for a head that is not there."""
-    host, colon, port = (address or "").rpartition(":")
-    if colon and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=5).close()
-
-
 class Driver:
     """The driver actor: owns the server's state, averages and fuses, and writes the run's folder."""
 
     def __init__(self, path: Sequence[str]) -> None:
         import_from(path)
 
-    def run(self, experiment: Experiment, located: Experiment, folder: Path, directory: Path) -> Iterator[Event]:
+    def run(self, experiment: Experiment, folder: Place, directory: Path) -> Iterator[Event]:
         """``driver.run``, called in ``directory``, on the cluster that this actor lives in."""
-        yield from _simulate(experiment, located, folder, _on_ray, directory)
+        yield from simulate(experiment, folder, _on_ray, directory)
 
 
 def _check_devices(experiment: Experiment) -> None:
@@ -106,36 +85,73 @@ def _check_devices(experiment: Experiment) -> None:
         )
 
 
-def _serial(experiment: Experiment, clients: list[ClientSpec]) -> Backend:
+@contextmanager
+def serial(experiment: Experiment, clients: list[ClientSpec]) -> Iterator[Backend]:
+    """Clients in this process. Raises PlacementError where it has not the GPUs that they are to use."""
+    _check_devices(experiment)
     by_name = {client.name: client for client in clients}
     factory, threads = TrainerFactory(experiment), experiment.runtime.threads_per_client
-    return SerialBackend(Worker(by_name, experiment.algorithm, factory, threads))
+    yield SerialBackend(Worker(by_name, experiment.algorithm, factory, threads))
 
 
-def _on_ray(experiment: Experiment, clients: list[ClientSpec]) -> Backend:
+@contextmanager
+def _on_ray(experiment: Experiment, clients: list[ClientSpec]) -> Iterator[Backend]:
     r = experiment.runtime
-    placement = preflight(len(clients), r.cpus_per_client, r.gpus_per_client, r.max_actors)
-    pool = ActorPool(placement, r.cpus_per_client, r.gpus_per_client, r.max_retries)
-    return RayBackend(pool, clients, experiment.algorithm, TrainerFactory(experiment), r.threads_per_client)
-
-
-def _simulate(
-    experiment: Experiment, located: Experiment, path: Path, make_backend: MakeBackend, directory: Path
-) -> Iterator[Event]:
-    folder, config = RunFolder(path), experiment.resolved()
-    folder.check(config, FREE_KEYS)
-    if checkpoint.latest_round(folder.checkpoints) == experiment.rounds:
-        return
-    torch.set_num_threads(experiment.runtime.threads_per_client)
-    clients = make_clients(located)
-    simulation = make_simulation(located, clients)
-    _ = simulation.start  # before anything is written: the algorithm may refuse these clients
-    backend = make_backend(located, simulation.everybody)
+    pool = ActorPool(
+        preflight(len(clients), r.cpus_per_client, r.gpus_per_client, r.max_actors),
+        r.cpus_per_client,
+        r.gpus_per_client,
+        r.max_retries,
+    )
     try:
-        with folder.locked():
-            yield from _recorded(simulation, backend, folder, config, identity(experiment), environment(directory))
+        yield serving(pool, experiment, clients)
     finally:
-        backend.close()
+        pool.close()
+
+
+def serving(pool: ActorPool, experiment: Experiment, clients: list[ClientSpec]) -> RayBackend:
+    """The pool's actors put to work for an experiment."""
+    return RayBackend(
+        pool, clients, experiment.algorithm, TrainerFactory(experiment), experiment.runtime.threads_per_client
+    )
+
+
+def simulate(
+    experiment: Experiment, place: Place, make_backend: MakeBackend, directory: Path
+) -> Generator[Event, None, None]:
+    """Run the rounds that are left. Relative paths of the experiment start from ``directory``."""
+    with _workplace(place) as (path, keep):
+        folder, config = RunFolder(path), experiment.resolved()
+        folder.check(config, FREE_KEYS)
+        if checkpoint.latest_round(folder.checkpoints) == experiment.rounds:
+            return
+        torch.set_num_threads(experiment.runtime.threads_per_client)
+        located = experiment.located(directory)
+        clients = make_clients(located)
+        simulation = make_simulation(located, clients)
+        _ = simulation.start  # before anything is written: the algorithm may refuse these clients
+        with make_backend(located, simulation.everybody) as backend, folder.locked():
+            started = environment(directory)
+            for event in _recorded(simulation, backend, folder, config, identity(experiment), started):
+                if isinstance(event, RoundReport):
+                    keep()
+                yield event
+
+
+@contextmanager
+def _workplace(place: Place) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A run's folder on this machine, and what brings it to where it belongs: for a path, that is done already."""
+    if not is_remote(place):
+        yield Path(place), lambda: None
+        return
+    mirror = Mirror(str(place))
+    with tempfile.TemporaryDirectory(prefix="mfed_ray_") as scratch:
+        folder = Path(scratch)
+        mirror.pull(folder)
+        try:
+            yield folder, lambda: mirror.push(folder)
+        except RunFolderError as error:
+            raise RunFolderError(str(error).replace(scratch, str(place))) from error
 
 
 def _recorded(
@@ -155,7 +171,7 @@ def _recorded(
         folder.write_config(config)
         folder.write_json(PARTITION, shards)
     folder.append_json(ENVIRONMENT, started)
-    recorder = Recorder(folder, run, simulation.everybody)
+    recorder = Recorder(folder, run, simulation.everybody, config)
     if latest:
         recorder.resume(latest.round)
     for event in simulation.run(backend, latest):

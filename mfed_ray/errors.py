@@ -10,7 +10,10 @@ MfedError                 exit code 1: the run failed
 ├── ClientError           a client failed while it trained or was evaluated
 ├── CheckpointError       an algorithm's state cannot be written
 ├── DriverError           the driver actor died
+├── SweepError            trials of a sweep failed
 └── RunInterruptedError   exit code 130: the user stopped a run that can go on
+
+ResultsWarning            a run that cannot be read, or not to its end; the others are
 """
 
 
@@ -58,7 +61,15 @@ class DriverError(MfedError):
     """The driver actor died."""
 
 
+class SweepError(MfedError):
+    """Trials of a sweep failed; the others finished."""
+
+
 class RunInterruptedError(MfedError):
     """The user stopped a run that can go on."""
 
     exit_code = 130
+
+
+class ResultsWarning(UserWarning):
+    """A run that could not be read, or is not finished."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -12,10 +12,12 @@ from rich.text import Text
 
 from mfed_ray.driver import Event
 from mfed_ray.experiment import Experiment
+from mfed_ray.results.curves import Headlines
 from mfed_ray.simulation import Progress, RoundReport
+from mfed_ray.sweep import Sweep
+from mfed_ray.sweep.points import label
+from mfed_ray.sweep.tuning import TrialEvent
 from mfed_ray.tasks import TASKS
-
-Headlines = Mapping[str, float]
 
 
 def show(events: Iterator[Event], experiment: Experiment, folder: Path) -> None:
@@ -36,6 +38,24 @@ def show(events: Iterator[Event], experiment: Experiment, folder: Path) -> None:
                 console.print(Text(board.line()), soft_wrap=True)
     if not board.history:
         console.print(Text(f"already finished: {experiment.rounds} rounds in {folder}"), soft_wrap=True)
+
+
+def following(sweep: Sweep, place: str) -> Callable[[TrialEvent], None]:
+    """A callback that tells a sweep: a line for each trial that ends; on a terminal also where the others are."""
+    console = Console()
+    console.print(Text(f"{sweep.name}: {sweep.search.method} search, in {place}"), soft_wrap=True)
+
+    def tell(event: TrialEvent) -> None:
+        entry = event.entry
+        score = "" if entry.objective is None else f", {sweep.objective} {entry.objective:+.4g}"
+        line = f"{event.ended}/{event.total} {label(entry.point)}: {entry.state}, round {entry.round}/{event.rounds}"
+        line += score + (f" ({entry.message})" if entry.message else "")
+        if entry.state != "running":
+            console.print(Text(line), soft_wrap=True)
+        elif console.is_terminal:
+            console.print(Text(line[: console.width - 1].ljust(console.width - 1)), end="\r")
+
+    return tell
 
 
 def counting(label: str) -> Callable[[int, int], None]:

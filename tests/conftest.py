@@ -28,6 +28,14 @@ MakeExperiment = Callable[..., Experiment]
 Rounds = list[tuple[RoundReport, Checkpoint]]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several test processes, one of them has Ray, and the tests that need it."""
+    for item in items:
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real images and weights beside the checkout."""

@@ -52,6 +52,7 @@ def test_run_then_results(config: Path, tmp_path: Path) -> None:
     assert table[0]["Delta_m [%] mean"] == 0.0
 
 
+@pytest.mark.xdist_group("ray")
 def test_ray_run_resumes_after_a_kill_and_equals_an_undisturbed_one(config: Path, tmp_path: Path) -> None:
     """SIGKILL leaves no time to tidy up; the same command goes on and the tables come out the same."""
     command = [*MFED, "run", str(config), "rounds=3", "runtime.backend=ray", "--out", str(tmp_path / "killed")]

@@ -1,15 +1,13 @@
 """What a run's folder holds, and that wrong input leaves it as it was."""
 
 import json
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ray
 import yaml
 
-from mfed_ray.driver import connect, identity, run
+from mfed_ray.driver import identity, run
 from mfed_ray.errors import DataError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
 
@@ -80,16 +78,6 @@ def test_run_id_depends_on_what_can_change_results(tiny: MakeExperiment) -> None
     assert ([setting, hyper], seed) == (run_id(tiny()).rsplit("-", 3)[1:3], "seed5")
     other = run_id(tiny(algorithm={"name": "local"})).rsplit("-", 3)
     assert (other[0], other[1] == setting, other[2] == hyper) == ("tiny-local", True, False)
-
-
-def test_an_unreachable_cluster_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray itself would wait for it for ever."""
-    monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.raises(PlacementError, match=f"runtime.address: '127.0.0.1:{port}' cannot be reached"):
-        connect(f"127.0.0.1:{port}")
 
 
 def test_relative_paths_are_found_from_elsewhere(tiny: MakeExperiment, scenes: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mfed_ray"
 
 ROWS = [
     ["errors", "labels", "coco_categories", "annotations", "messages", "jit"],
-    ["params", "seeds", "boundaries"],
+    ["params", "seeds", "boundaries", "storage"],
     ["data", "models", "metrics", "predictions"],
     ["tasks"],
     ["loading"],
@@ -19,20 +19,26 @@ ROWS = [
     ["simulation"],
     ["results", "experiment"],
     ["driver"],
-    ["doctor", "progress", "predict"],
+    ["sweep", "doctor", "predict"],
+    ["progress", "pictures"],
+    ["report"],
     ["cli"],
     ["__main__"],
 ]
 """Top to bottom; the table of docs/architecture.md."""
 
 CONFINED = {
-    "ray": {"runtime", "driver", "doctor"},
-    "pandas": {"results"},
+    "ray": {"runtime", "driver", "sweep", "doctor"},
+    "pandas": {"results", "report"},
+    "pyarrow": {"results", "storage"},
+    "fsspec": {"storage"},
+    "matplotlib": {"report"},
+    "jinja2": {"report"},
     "torchvision": {"models", "data"},
     "numba": {"jit"},
     "typer": {"cli"},
     "rich": {"progress"},
-    "scipy": {"algorithms", "data", "metrics"},
+    "scipy": {"algorithms", "data", "metrics", "results"},
     "PIL": {"data", "predictions"},
     "pycocotools": {"data", "metrics", "predictions"},
     "msgspec": {"data"},

@@ -382,7 +382,7 @@ def parse_experiment(tree: Mapping[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate({**rest, "algorithm": algorithm}).settled()
     except ValidationError as error:
-        raise ConfigError(_sentences(error, Experiment, ())) from error
+        raise ConfigError(sentences(error, Experiment)) from error
 
 
 def _parse_algorithm(tree: Any) -> Algorithm:
@@ -392,10 +392,11 @@ def _parse_algorithm(tree: Any) -> Algorithm:
     try:
         return kind.model_validate({key: value for key, value in tree.items() if key != "name"})
     except ValidationError as error:
-        raise ConfigError(_sentences(error, kind, ("algorithm",))) from error
+        raise ConfigError(sentences(error, kind, ("algorithm",))) from error
 
 
-def _sentences(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...]) -> str:
+def sentences(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> str:
+    """What is wrong, key by key, and what is allowed there."""
     found = error.errors()
     inner = {one["loc"][:depth] for one in found for depth in range(len(one["loc"]))}
     # a list none of whose entries is valid counts as empty to pydantic: what is wrong is said at the entries

@@ -1,6 +1,7 @@
 """Result tables: long form on disk, pandas in memory."""
 
-from mfed_ray.results.load import load_results
-from mfed_ray.results.summary import FORMATS, render, summarise
+from mfed_ray.results.load import Results, load, load_results, shortened
+from mfed_ray.results.render import FORMATS, cells, render
+from mfed_ray.results.summary import summarise
 
-__all__ = ["FORMATS", "load_results", "render", "summarise"]
+__all__ = ["FORMATS", "Results", "cells", "load", "load_results", "render", "shortened", "summarise"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mfed_ray.messages import ClientReport, ClientSpec
 from mfed_ray.results.run_folder import RunFolder
@@ -24,12 +25,14 @@ class RunIdentity:
 class Recorder:
     """Writes the three tables of a run, whole, after every round."""
 
-    def __init__(self, folder: RunFolder, run: RunIdentity, clients: Sequence[ClientSpec]) -> None:
+    def __init__(
+        self, folder: RunFolder, run: RunIdentity, clients: Sequence[ClientSpec], config: Mapping[str, Any]
+    ) -> None:
         self._run = run
         self._clients = {client.name: client for client in clients}
-        self._metrics = Table(folder.path / "metrics.parquet", METRICS)
-        self._rounds = Table(folder.path / "rounds.parquet", ROUNDS)
-        self._correlations = Table(folder.path / "correlations.parquet", CORRELATIONS)
+        self._metrics = Table(folder.path / "metrics.parquet", METRICS, config)
+        self._rounds = Table(folder.path / "rounds.parquet", ROUNDS, config)
+        self._correlations = Table(folder.path / "correlations.parquet", CORRELATIONS, config)
 
     def resume(self, last_round: int) -> None:
         """Take up the tables as they stood after ``last_round``."""

@@ -15,6 +15,13 @@ import yaml
 from mfed_ray.errors import RunFolderError
 
 CONFIG, ENVIRONMENT, PARTITION, LOCK = "config.yaml", "environment.json", "partition.json", ".lock"
+CHECKPOINTS = "checkpoints"
+
+FREE_KEYS = frozenset(
+    f"runtime.{key}"
+    for key in ("backend", "address", "cpus_per_client", "gpus_per_client", "max_actors", "max_retries")
+)
+"""Keys that change where a run runs, never what comes out: they may differ when it is resumed."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def check(self, config: Mapping[str, Any], free: frozenset[str]) -> None:
         """Whether a run of this config may live here: in a new or empty folder, or where an equal run began.
@@ -36,11 +43,16 @@ class RunFolder:
         path = self.path / CONFIG
         if path.is_file():
             found = _read_config(path)
-            if differing := sorted(_differing(found, config) - free):
+            if wrong := sorted(differing(found, config) - free):
                 raise RunFolderError(
-                    f"{self.path} holds a run with another {', '.join(differing)}; choose another folder with --out"
+                    f"{self.path} holds a run with another {', '.join(wrong)}; choose another folder with --out"
                 )
-        elif self.path.exists() and not (self.path.is_dir() and {*os.listdir(self.path)} <= {LOCK}):
+        else:
+            self.check_free()
+
+    def check_free(self) -> None:
+        """Raises RunFolderError unless the folder is new or empty."""
+        if self.path.exists() and not (self.path.is_dir() and {*os.listdir(self.path)} <= {LOCK}):
             raise RunFolderError(f"{self.path} is no run's folder and not empty; choose another with --out")
 
     def read_config(self) -> Mapping[str, Any]:
@@ -103,18 +115,24 @@ def _taken(lock: IO[str]) -> bool:
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
+    with path.open("rb") as file:
+        return parse_config(file, str(path))
+
+
+def parse_config(file: IO[bytes], place: str) -> Mapping[str, Any]:
+    """A ``config.yaml``. Raises RunFolderError, which names ``place``."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = yaml.safe_load(file.read().decode())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunFolderError(f"{path}: cannot be read as a run's config ({' '.join(str(error).split())})") from error
+        raise RunFolderError(f"{place}: cannot be read as a run's config ({' '.join(str(error).split())})") from error
     if not isinstance(found, Mapping):
-        raise RunFolderError(f"{path}: expected a run's config, a mapping, found {type(found).__name__}")
+        raise RunFolderError(f"{place}: expected a run's config, a mapping, found {type(found).__name__}")
     return found
 
 
-def _differing(a: Any, b: Any, prefix: str = "") -> set[str]:
+def differing(a: Any, b: Any, prefix: str = "") -> set[str]:
     """Dotted keys at which two trees differ."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         dot = f"{prefix}." if prefix else ""
-        return {key for name in {*a, *b} for key in _differing(a.get(name), b.get(name), f"{dot}{name}")}
+        return {key for name in {*a, *b} for key in differing(a.get(name), b.get(name), f"{dot}{name}")}
     return set() if a == b else {prefix}

@@ -1,13 +1,22 @@
 """The long-form tables of a run, as Parquet files that are replaced whole."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
 
 from mfed_ray.errors import RunFolderError
+
+VERSION = 2
+"""Of the tables. Version 1 did not keep the configuration in them, nor a version."""
+
+_METADATA = b"mfed_ray"
 
 METRICS = {
     "run_id": "str",
@@ -49,19 +58,31 @@ CORRELATIONS = {
 
 Row = Mapping[str, Any]
 
+_TYPES: Mapping[str, pa.DataType] = {
+    "str": pa.large_string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+}
+
 
 class Table:
-    """A growing table and its file. ``write`` replaces it at once: a reader sees whole rounds only."""
+    """A growing table and its file. ``write`` replaces it at once: a reader sees whole rounds only.
 
-    def __init__(self, path: Path, columns: Mapping[str, str]) -> None:
-        self._path, self._columns = path, columns
+    The file says in its metadata by which version and from which resolved config it was made.
+    """
+
+    def __init__(self, path: Path, columns: Mapping[str, str], config: Mapping[str, Any]) -> None:
+        self._path, self._columns, self._config = path, columns, config
         self._rows: list[Row] = []
 
     def restore(self, last_round: int) -> None:
-        """Take up the file's rows up to and with ``last_round``; later ones belong to a round that did not finish."""
-        frame = read_table(self._path)
-        kept = frame[frame["round"] <= last_round]
-        self._rows = [dict(zip(kept.columns, row, strict=True)) for row in kept.itertuples(index=False)]
+        """Take up the file's rows up to and with ``last_round``; later ones belong to a round that did not finish.
+
+        Raises RunFolderError.
+        """
+        rows = open_table(self._path, str(self._path), self._columns).rows.to_pylist()
+        self._rows = [row for row in rows if row["round"] <= last_round]
 
     def add(self, rows: Iterable[Row]) -> None:
         """Append rows that have every column."""
@@ -70,13 +91,59 @@ class Table:
     def write(self) -> None:
         """Replace the file."""
         frame = pd.DataFrame(self._rows, columns=list(self._columns)).astype(dict(self._columns))
+        rows = pa.Table.from_pandas(frame, preserve_index=False)
+        made = json.dumps({"version": VERSION, "config": self._config})
         temporary = self._path.with_name(f".{self._path.name}.tmp")
-        frame.to_parquet(temporary, index=False)
+        rows = rows.replace_schema_metadata({**rows.schema.metadata, _METADATA: made})
+        parquet.write_table(rows, temporary, write_page_checksum=True)
         os.replace(temporary, self._path)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A table's file as it was read; ``config`` is None in files of version 1."""
+
+    rows: pa.Table
+    config: Mapping[str, Any] | None
+
+
+def open_table(source: Path | IO[bytes], place: str, columns: Mapping[str, str]) -> Stored:
+    """Read a table's file from a path or an open file, its columns in the order named.
+
+    Raises RunFolderError, which names ``place``, where it is damaged, of a newer version, or lacks a column.
+    """
+    wanted = table_schema(columns)
+    try:
+        with parquet.ParquetFile(source, page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            made = _made(schema.metadata or {}, place)
+            if lacking := [name for name in columns if name not in schema.names]:
+                raise RunFolderError(f"{place}: lacks the column {', '.join(lacking)}")
+            rows = file.read(columns=list(columns), use_threads=False)  # whoever reads many files has threads
+        rows.validate(full=True)
+        if not schema.equals(wanted):
+            rows = rows.select(list(columns)).cast(wanted)
+        return Stored(rows.replace_schema_metadata(), made.get("config"))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunFolderError(f"{place}: cannot be read as a Parquet table ({' '.join(str(error).split())})") from error
+
+
+def table_schema(columns: Mapping[str, str]) -> pa.Schema:
+    """Arrow's types of the columns."""
+    return pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+
+
+def _made(metadata: Mapping[bytes, bytes], place: str) -> Mapping[str, Any]:
+    made: Mapping[str, Any] = json.loads(metadata.get(_METADATA, "{}"))
+    if (version := made.get("version", 1)) > VERSION:
+        raise RunFolderError(
+            f"{place}: written by a newer version of mfed_ray (tables of version {version}; known here: 1 to {VERSION})"
+        )
+    return made
+
+
 def read_table(path: Path) -> pd.DataFrame:
-    """A table's file. Raises RunFolderError where it is missing or no Parquet file."""
+    """A table's file as it is. Raises RunFolderError where it is missing or no Parquet file."""
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:

@@ -33,7 +33,3 @@ class Backend(Protocol):
     def restore(self, states: Mapping[str, State]) -> None:
         """Take over the clients' states of a checkpoint."""
         ...
-
-    def close(self) -> None:
-        """Release what the backend started."""
-        ...

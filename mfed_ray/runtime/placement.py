@@ -1,14 +1,18 @@
 """How many client actors fit where, before any is asked for: Ray itself would wait for ever."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mfed_ray.errors import PlacementError
 
+Node = Mapping[str, float | str]
+"""A node's ``name``, and ``CPU`` and ``GPU``, its total resources."""
+
 
 @dataclass(frozen=True)
 class Placement:
-    """Client actors per node, for ``clients`` clients."""
+    """Client actors per node, for ``clients`` clients; nodes of one name count together."""
 
     actors_by_node: Mapping[str, int]
     clients: int
@@ -23,26 +27,33 @@ class Placement:
         return f"{self.clients} clients on {self.actors} actors ({nodes})"
 
 
-def place(
-    nodes: Sequence[Mapping[str, float | str]], clients: int, cpus: float, gpus: float, max_actors: int | None = None
-) -> Placement:
+def place(nodes: Sequence[Node], clients: int, cpus: float, gpus: float, max_actors: int | None = None) -> Placement:
     """One actor per client where they fit; where not, as many actors as fit, each serving several clients.
 
-    Each of ``nodes`` has ``name``, ``CPU`` and ``GPU``, its total resources. A fraction of a GPU lies on one GPU: k
-    actors of 1/k share it. Raises PlacementError if no node fits a single client.
+    A fraction of a GPU lies on one GPU: k actors of 1/k share it. Raises PlacementError if no node fits a single
+    client.
     """
-    slots = {str(node["name"]): _slots(float(node["CPU"]), float(node["GPU"]), cpus, gpus) for node in nodes}
-    if not any(slots.values()):
-        offered = "; ".join(f"{node['name']}: {node['CPU']:g} CPU, {node['GPU']:g} GPU" for node in nodes) or "no nodes"
+    slots = [(str(node["name"]), _slots(float(node["CPU"]), float(node["GPU"]), cpus, gpus)) for node in nodes]
+    if not any(free for _, free in slots):
         raise PlacementError(
             f"runtime.cpus_per_client: {cpus:g}, runtime.gpus_per_client: {gpus:g}: no node has room for a single "
-            f"client ({offered}); ask for less, or start nodes that have it"
+            f"client (asked for: {clients} x ({cpus:g} CPU, {gpus:g} GPU); there are: "
+            f"{'; '.join(describe(nodes)) or 'no nodes'}); ask for less, or start nodes that have it"
         )
     wanted = min(clients, max_actors or clients)
-    chosen = dict.fromkeys(slots, 0)
-    for node, free in slots.items():
-        chosen[node] = min(free, wanted - sum(chosen.values()))
+    chosen = dict.fromkeys((name for name, _ in slots), 0)
+    for name, free in slots:
+        chosen[name] += min(free, wanted - sum(chosen.values()))
     return Placement(chosen, clients)
+
+
+def describe(nodes: Sequence[Node]) -> list[str]:
+    """One text per kind of node, such as "4 x worker: 8 CPU, 1 GPU"."""
+    kinds = Counter((node["name"], float(node["CPU"]), float(node["GPU"])) for node in nodes)
+    return [
+        f"{f'{count} x ' if count > 1 else ''}{name}: {cpu:g} CPU, {gpu:g} GPU"
+        for (name, cpu, gpu), count in kinds.items()
+    ]
 
 
 def _slots(node_cpus: float, node_gpus: float, cpus: float, gpus: float) -> int:

@@ -12,7 +12,7 @@ from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.errors import ClientError, MfedError
 from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State
 from mfed_ray.runtime.contract import Fitted
-from mfed_ray.runtime.placement import Placement, place
+from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.worker import TrainerFactory, Worker
 
 
@@ -79,7 +79,7 @@ class ActorPool:
 
 
 class RayBackend:
-    """Runs clients on a pool of actors, which it ends with itself.
+    """Runs clients on a pool of actors.
 
     ``fit`` and ``evaluate`` are pure, so Ray may restart an actor and retry its call: ``max_retries`` times each. What
     clients keep stays in the object store as what their actors returned, which outlives the actors.
@@ -133,10 +133,6 @@ class RayBackend:
         """Take over the clients' states of a checkpoint."""
         self._states = {client: ray.put(state) for client, state in states.items()}
 
-    def close(self) -> None:
-        """End the actors; Ray itself goes on."""
-        self._pool.close()
-
     def _store(self, groups: Sequence[tuple[Params, ...]]) -> None:
         """Put each distinct tree once, whatever the number of clients that get it; forget those of earlier rounds."""
         trees = {id(tree): tree for group in groups for tree in group}
@@ -175,13 +171,3 @@ def _fetch(reference: Any, client: str) -> Any:
         raise ClientError(f"client {client} failed: {error.cause!r}") from error
     except ray.exceptions.RayError as error:
         raise ClientError(f"client {client}: its actor died and no retry helped: {error}") from error
-
-
-def preflight(clients: int, cpus: float, gpus: float, max_actors: int | None) -> Placement:
-    """Where the client actors would go on the running cluster; PlacementError where none would fit."""
-    nodes = [
-        {"name": n["NodeManagerHostname"], **{kind: n["Resources"].get(kind, 0.0) for kind in ("CPU", "GPU")}}
-        for n in ray.nodes()
-        if n["Alive"]
-    ]
-    return place(nodes, clients, cpus, gpus, max_actors)

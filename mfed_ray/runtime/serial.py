@@ -33,6 +33,3 @@ class SerialBackend:
     def restore(self, states: Mapping[str, State]) -> None:
         """Take over the clients' states of a checkpoint."""
         self._states = dict(states)
-
-    def close(self) -> None:
-        """Nothing was started."""

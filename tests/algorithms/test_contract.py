@@ -274,9 +274,6 @@ class Killing:
     def restore(self, states: Mapping[str, State]) -> None:
         self.inner.restore(states)
 
-    def close(self) -> None:
-        """The pool stays."""
-
 
 def process_ids(pool: ActorPool) -> list[int]:
     return list(ray.get([actor.__ray_call__.remote(lambda _: os.getpid()) for actor in pool.actors]))

@@ -38,11 +38,27 @@ def test_it_says_what_goes_where() -> None:
     assert str(found) == "5 clients on 5 actors (2 on head, 1 on tiny, 2 on big)"
 
 
+def test_nodes_of_one_name_count_together() -> None:
+    found = place([node(2, 1, "worker"), node(2, 1, "worker"), node(2, 1, "worker")], 5, 1, 0.5)
+    assert str(found) == "5 clients on 5 actors (5 on worker)"
+
+
 @pytest.mark.parametrize(
     ("nodes", "cpus", "gpus", "message"),
     [
-        ([node(2, 0)], 1, 0.5, r"gpus_per_client: 0.5: no node has room for a single client \(a: 2 CPU, 0 GPU\)"),
-        ([node(2, 1), node(9, 0, "b")], 4, 1, r"cpus_per_client: 4, .* \(a: 2 CPU, 1 GPU; b: 9 CPU, 0 GPU\); ask for"),
+        (
+            [node(2, 0)],
+            1,
+            0.5,
+            r"gpus_per_client: 0.5: no node has room for a single client \(asked for: 3 x \(1 CPU, 0.5 GPU\); there "
+            r"are: a: 2 CPU, 0 GPU\); ask for",
+        ),
+        (
+            [node(2, 1), node(9, 0, "b"), node(2, 1)],
+            4,
+            1,
+            r"cpus_per_client: 4, .* there are: 2 x a: 2 CPU, 1 GPU; b: 9 CPU, 0 GPU\); ask for",
+        ),
         ([], 1, 0, "no nodes"),
     ],
 )

@@ -1,0 +1,97 @@
+"""One run as its folder holds it, and in sentences what is missing there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import compute
+
+from mfed_ray.errors import RunFolderError
+from mfed_ray.results.find import CORRELATIONS_FILE, METRICS_FILE, ROUNDS_FILE, Found
+from mfed_ray.results.run_folder import CONFIG, parse_config
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Stored, open_table, table_schema
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's tables and names; ``config`` is empty where nobody knows it any more, ``problems`` in sentences."""
+
+    place: str
+    run_id: str
+    experiment: str
+    algorithm: str
+    seed: int
+    rounds: int
+    """Planned; the last one that is there where ``config`` is empty."""
+    config: Mapping[str, Any]
+    metrics: pa.Table
+    costs: pa.Table
+    correlations: pa.Table
+    problems: list[str]
+
+
+def read_run(found: Found) -> Run:
+    """Read a run's folder. Raises RunFolderError where there is nothing of it to show."""
+    if METRICS_FILE not in found.files:
+        raise RunFolderError(
+            f"{found.place}: has no {METRICS_FILE} yet; the run has just begun, or ended before its first round"
+        )
+    problems: list[str] = []
+    metrics = _open(found, METRICS_FILE, METRICS)
+    config = _older(found, problems) if metrics.config is None else metrics.config
+    if not metrics.rows.num_rows:
+        raise RunFolderError(f"{found.place}: has no value in {METRICS_FILE}")
+    first = metrics.rows.slice(0, 1).to_pylist()[0]
+    costs = _rest(found, ROUNDS_FILE, ROUNDS, problems)
+    correlations = _rest(found, CORRELATIONS_FILE, CORRELATIONS, problems)
+    last = compute.max(metrics.rows["round"]).as_py()
+    planned = config.get("rounds", last)
+    if last < planned:
+        problems.append(f"{found.place}: {last} of {planned} rounds so far")
+    names = {name: first[name] for name in ("run_id", "experiment", "algorithm", "seed")}
+    return Run(
+        found.place,
+        **names,
+        rounds=planned,
+        config=config,
+        metrics=metrics.rows,
+        costs=costs,
+        correlations=correlations,
+        problems=problems,
+    )
+
+
+def _open(found: Found, name: str, columns: Mapping[str, str]) -> Stored:
+    place = found.place_of(name)
+    try:
+        with found.open(name) as file:
+            return open_table(pa.BufferReader(file.read()), place, columns)  # a remote file comes in one piece
+    except OSError as error:
+        raise RunFolderError(f"{place}: cannot be read ({error})") from error
+
+
+def _rest(found: Found, name: str, columns: Mapping[str, str], problems: list[str]) -> pa.Table:
+    """A table without which a run can be shown: where it cannot be read, one without rows."""
+    try:
+        if name not in found.files:
+            raise RunFolderError(f"{found.place}: has no {name}")
+        return _open(found, name, columns).rows
+    except RunFolderError as error:
+        problems.append(str(error))
+        return table_schema(columns).empty_table()
+
+
+def _older(found: Found, problems: list[str]) -> Mapping[str, Any]:
+    """The config of a run of version 1 stands beside its tables."""
+    told = f"{found.place}: written by an older version of mfed_ray"
+    try:
+        if CONFIG not in found.files:
+            raise RunFolderError(f"no {CONFIG}")
+        with found.open(CONFIG) as file:
+            config = parse_config(file, found.place_of(CONFIG))
+    except (OSError, RunFolderError) as error:
+        problems.append(f"{told}: read without its config ({error})")
+        return {}
+    problems.append(f"{told}: read with its {CONFIG}")
+    return config

@@ -1,0 +1,183 @@
+"""Places on this machine or anywhere else: a path, or a URI that pyarrow or fsspec knows (``s3://bucket/runs``)."""
+
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import fsspec  # type: ignore[import-untyped]
+import pyarrow as pa
+from pyarrow import fs
+
+from mfed_ray.errors import RunFolderError
+
+T = TypeVar("T")
+
+_CHECKPOINTS, _INDEX = "checkpoints", "index.json"  # a checkpoint's folder is complete when it has its index
+_THREADS = 8
+_ATOMIC = ("s3", "gcs", "abfs")  # an object appears when it is whole; elsewhere a file is renamed when it is
+
+
+def is_remote(place: str | Path) -> bool:
+    """Whether the place is a URI."""
+    return "://" in str(place)
+
+
+def locate(place: str | Path) -> tuple[fs.FileSystem, str]:
+    """The file system of a place, and the place's path there. Raises RunFolderError where no such system is known."""
+    if not is_remote(place):
+        return fs.LocalFileSystem(), str(Path(place).absolute())
+    try:
+        found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(str(place))
+    except (OSError, pa.ArrowException) as error:
+        found = _through_fsspec(str(place), error)
+    return found
+
+
+def _through_fsspec(place: str, first: Exception) -> tuple[fs.FileSystem, str]:
+    try:
+        system, path = fsspec.core.url_to_fs(place)
+    except (OSError, ValueError, ImportError) as error:
+        raise RunFolderError(
+            f"{place}: cannot be reached ({_line(first)}; {_line(error)}); expected a path, or a URI that pyarrow or "
+            "fsspec knows, as s3://bucket/folder"
+        ) from error
+    return fs.PyFileSystem(fs.FSSpecHandler(system)), path
+
+
+def files_below(system: fs.FileSystem, root: str) -> dict[str, fs.FileInfo]:
+    """Every file below a folder by its path from there; none where there is no such folder. Raises OSError."""
+    found = system.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
+    start = len(root.rstrip("/")) + 1
+    return {info.path[start:]: info for info in found if info.type == fs.FileType.File}
+
+
+class Mirror:
+    """A place that holds a copy of a local folder, such that whoever finds it at any moment can go on from it.
+
+    Whatever has a name that begins with a dot stays where it is. A folder ``checkpoints/round_NNNNNN`` counts only with
+    its ``index.json``, which is sent after all else and removed before all else. Raises RunFolderError where the place
+    cannot be read or written.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+        self._system, self._root = locate(place)
+        self._same: dict[str, _State] = {}  # the local files that the place has too, as they were then
+
+    def pull(self, folder: Path) -> None:
+        """Make the folder equal to the place: what is not there, is not in the folder afterwards either."""
+        remote = _complete(self._try("read", lambda: files_below(self._system, self._root)))
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _states(folder).keys() - remote:
+            (folder / name).unlink()
+            _drop_empty((folder / name).parent, folder)
+        self._each("read", lambda name: self._fetch(name, folder), remote)
+        self._same = _states(folder)
+
+    def push(self, folder: Path) -> None:
+        """Make the place equal to the folder: new and changed files are sent, then those that are gone are removed.
+
+        The place may hold other files, which stay: only what this mirror pulled or pushed can be gone.
+        """
+        local = _states(folder)
+        changed = [name for name, state in local.items() if self._same.get(name) != state]
+        for names in _in_order(changed):
+            self._each("written to", lambda name: self._send(name, folder), names)
+        for names in reversed(_in_order(self._same.keys() - local)):
+            self._each("written to", lambda name: self._system.delete_file(self._path(name)), names)
+        self._same = local
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _fetch(self, name: str, folder: Path) -> None:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fs.copy_files(self._path(name), str(target.absolute()), self._system, fs.LocalFileSystem())
+
+    def _send(self, name: str, folder: Path) -> None:
+        source, target = str((folder / name).absolute()), PurePosixPath(self._path(name))
+        if self._system.type_name in _ATOMIC:
+            fs.copy_files(source, str(target), fs.LocalFileSystem(), self._system)
+            return
+        temporary = str(target.with_name(f".{target.name}.tmp"))
+        self._system.create_dir(str(target.parent), recursive=True)
+        fs.copy_files(source, temporary, fs.LocalFileSystem(), self._system)
+        self._system.move(temporary, str(target))
+
+    def _each(self, verb: str, do: Callable[[str], None], names: Iterable[str]) -> None:
+        with ThreadPoolExecutor(_THREADS) as pool:
+            self._try(verb, lambda: list(pool.map(do, names)))
+
+    def _try(self, verb: str, do: Callable[[], T]) -> T:
+        try:
+            return do()
+        except (OSError, pa.ArrowException) as error:
+            raise RunFolderError(f"{self._place}: cannot be {verb} ({_line(error)})") from error
+
+
+def read_text(place: str) -> str | None:
+    """A text file at a path or URI; None where there is none. Raises RunFolderError where it cannot be read."""
+    system, path = locate(place)
+    try:
+        with system.open_input_stream(path) as stream:
+            return str(stream.read(), "utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunFolderError(f"{place}: cannot be read ({_line(error)})") from error
+
+
+def replace_text(place: str, text: str) -> None:
+    """Write a text file at a path or URI, whole or not at all. Raises RunFolderError where that is not possible."""
+    system, path = locate(place)
+    written = path if system.type_name in _ATOMIC else f"{path}.tmp"
+    try:
+        system.create_dir(str(PurePosixPath(path).parent), recursive=True)
+        with system.open_output_stream(written) as stream:
+            stream.write(text.encode())
+        if written != path:
+            system.move(written, path)
+    except (OSError, pa.ArrowException) as error:
+        raise RunFolderError(f"{place}: cannot be written to ({_line(error)})") from error
+
+
+_State = tuple[int, int]  # size and time of the last change: a file that is replaced gets another
+
+
+def _states(folder: Path) -> dict[str, _State]:
+    found = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if not any(part.startswith(".") for part in name.parts) and path.is_file():
+            found[name.as_posix()] = (path.stat().st_size, path.stat().st_mtime_ns)
+    return found
+
+
+def _complete(names: Iterable[str]) -> set[str]:
+    """Without what is hidden, and checkpoints that lack their index."""
+    shown = {name for name in names if not any(part.startswith(".") for part in name.split("/"))}
+    return {name for name in shown if not _is_state(name) or str(PurePosixPath(name).with_name(_INDEX)) in shown}
+
+
+def _in_order(names: Collection[str]) -> tuple[list[str], list[str], list[str]]:
+    """Tables, then the states of checkpoints, then the indices that make these count."""
+    states = [name for name in names if _is_state(name)]
+    indices = [name for name in states if PurePosixPath(name).name == _INDEX]
+    return [name for name in names if name not in states], [name for name in states if name not in indices], indices
+
+
+def _is_state(name: str) -> bool:
+    return PurePosixPath(name).parent.parent.name == _CHECKPOINTS
+
+
+def _drop_empty(folder: Path, root: Path) -> None:
+    """Remove the folder, and those above it up to the root, where nothing is in them."""
+    while folder != root and not any(folder.iterdir()):
+        folder.rmdir()
+        folder = folder.parent
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,152 @@
+"""The configuration of a sweep: every key, its type, its default and what is allowed."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from mfed_ray.errors import ConfigError
+from mfed_ray.experiment.loading import Tree, load_base, load_tree
+from mfed_ray.experiment.schema import Section, sentences
+from mfed_ray.sweep.distributions import Distribution, is_distribution
+from mfed_ray.tasks import TASKS
+
+DELTA_M = "delta_m"
+WHOLE = "experiment"
+"""The key of a space whose values are trees of several keys at once."""
+
+
+class Search(Section):
+    """Which points are tried.
+
+    ``grid``: every combination of the lists. ``random``: ``samples`` draws of the distributions, each with every
+    combination of the lists. ``optuna``: ``samples`` points that Optuna's TPE proposes; distributions only.
+    """
+
+    method: Literal["grid", "random", "optuna"] = "grid"
+    samples: int | None = Field(None, ge=1)
+    seed: int = Field(0, ge=0)
+
+
+class Scheduler(Section):
+    """Which trials are stopped early, by their objective. Rounds count as an experiment's rounds do.
+
+    ``asha``: asynchronous successive halving (Li et al., MLSys 2020). ``median``: a trial whose best objective is
+    below the median of the others' running averages (Golovin et al., KDD 2017).
+    """
+
+    name: Literal["fifo", "asha", "median"] = "fifo"
+    grace_rounds: int = Field(1, ge=1)
+    """No trial is stopped before it has finished so many."""
+    reduction_factor: float = Field(3, gt=1)
+    """ASHA: one in so many trials goes on at each rung."""
+    min_trials: int = Field(3, ge=1)
+    """Median: so many trials must have come as far."""
+
+
+class Sweep(Section):
+    """One experiment at many points."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    experiment: dict[str, Any]
+    """An experiment's keys; its ``base`` file, if it has one, lies relative to the sweep's file."""
+    space: dict[str, tuple[Any, ...] | Distribution] = Field(min_length=1)
+    """By dotted key: a list of values, or a distribution. The key ``experiment`` sets several keys at once: a list of
+    trees, each with a name."""
+    baselines: tuple[dict[str, Any], ...] = ()
+    """Experiments' keys, merged over ``experiment``: each runs once for every combination of the values that the space
+    gives to keys outside of ``algorithm``, and first."""
+    search: Search = Search()
+    objective: str | None = None
+    """What schedulers and Optuna improve: a task, by its headline metric, or ``delta_m``, by the local baseline."""
+    scheduler: Scheduler = Scheduler()
+    retries: int = Field(1, ge=0)
+    """How often a failed trial is started again, from its last finished round."""
+    max_concurrent: int | None = Field(None, ge=1)
+    """Trials at a time; None: as many as the cluster's resources allow."""
+    log_to: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ()
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _flat(cls, space: Any) -> Any:
+        return dict(_flattened(space, "")) if isinstance(space, Mapping) else space
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, objective: str | None) -> str | None:
+        if objective not in (None, DELTA_M, *TASKS):
+            raise ValueError(f"{objective!r} is not one of {', '.join((DELTA_M, *TASKS))}")
+        return objective
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether what is tried, and for how long, depends on what came out."""
+        return self.search.method == "optuna" or self.scheduler.name != "fifo"
+
+    @model_validator(mode="after")
+    def _has_an_objective(self) -> "Sweep":
+        if self.adaptive and self.objective is None:
+            key = "scheduler.name" if self.scheduler.name != "fifo" else "search.method"
+            value = self.scheduler.name if self.scheduler.name != "fifo" else self.search.method
+            raise ConfigError(f"objective: missing, but {key} {value} needs one: {', '.join((DELTA_M, *TASKS))}")
+        if self.objective == DELTA_M and {"algorithm": {"name": "local"}} not in self.baselines:
+            raise ConfigError(
+                "objective: delta_m found, but no baseline to compare with; add {algorithm: {name: local}} to baselines"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _searchable(self) -> "Sweep":
+        method, samples = self.search.method, self.search.samples
+        if (samples is None) != (method == "grid"):
+            told = "has no samples, it tries every combination" if method == "grid" else "needs search.samples"
+            raise ConfigError(f"search.samples: {samples} found, but method {method} {told}")
+        wrong = Distribution if method == "grid" else tuple if method == "optuna" else ()
+        for key, choices in self.space.items():
+            if isinstance(choices, wrong):
+                expected = "a list of values" if method == "grid" else "a distribution, as {choice: [...]}"
+                raise ConfigError(f"space.{key}: search.method {method} expects {expected}")
+        return self
+
+    def resolved(self) -> Tree:
+        """Every key with its value, defaults included, as plain YAML and JSON types."""
+        return self.model_dump(mode="json")
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Dotted keys and what is tried there, each as a tuple or a Distribution."""
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Distribution | tuple):
+            yield key, value
+        elif isinstance(value, list):
+            if not value:
+                raise ValueError(f"{key} has no values; expected a list of at least one")
+            if key == WHOLE and not all(isinstance(one, Mapping) and "name" in one for one in value):
+                raise ValueError("experiment: expected a list of mappings of an experiment's keys, each with a name")
+            yield key, tuple(json.loads(json.dumps(value)))  # as it comes back from the sweep's folder
+        elif is_distribution(value):
+            yield key, Distribution.model_validate(value)
+        elif isinstance(value, Mapping) and value:
+            yield from _flattened(value, f"{key}.")
+        else:
+            raise ValueError(f"{key} is {value!r}; expected a list of values, or a distribution as {{uniform: [0, 1]}}")
+
+
+def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
+    """A sweep's YAML file with ``key=value`` overrides on top. Raises ConfigError."""
+    path = Path(path)
+    tree = load_tree(path, overrides)
+    if isinstance(tree.get("experiment"), dict):
+        tree["experiment"] = load_base(tree["experiment"], path.parent)
+    return parse_sweep(tree)
+
+
+def parse_sweep(tree: Mapping[str, Any]) -> Sweep:
+    """Check a plain tree. Raises ConfigError that names every wrong key, its value, and what is allowed."""
+    try:
+        return Sweep.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(sentences(error, Sweep)) from error

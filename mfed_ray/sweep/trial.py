@@ -1,0 +1,174 @@
+"""One point of a sweep as Ray Tune runs it: a driver actor and its client actors, in one placement group."""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from mfed_ray.driver import Event, serial, serving, simulate
+from mfed_ray.errors import InputError, PlacementError, RunFolderError
+from mfed_ray.experiment import Experiment
+from mfed_ray.messages import ClientSpec
+from mfed_ray.results.curves import Headlines, delta_m, read_curve
+from mfed_ray.runtime.contract import Backend
+from mfed_ray.runtime.placement import Placement
+from mfed_ray.runtime.ray_backend import ActorPool, import_from
+from mfed_ray.simulation import RoundReport
+from mfed_ray.sweep.points import Point, baseline_of, experiment_at, folder_name
+from mfed_ray.sweep.schema import DELTA_M, Sweep
+from mfed_ray.tasks import TASKS
+
+POINT, ROUND, OBJECTIVE, FAILED = "point", "round", "objective", "failed"
+"""Keys of a trial's config and results."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the trials of a sweep share. ``runs``: the place of their folders; ``ended``: by folder, the round at which
+    a scheduler has ended a trial before."""
+
+    sweep: Sweep
+    runs: str
+    directory: Path
+    path: Sequence[str]
+    ended: Mapping[str, int] = field(default_factory=dict)
+
+    def place(self, point: Point) -> str:
+        """The folder of the point's run."""
+        return f"{self.runs}/{folder_name(point)}"
+
+
+def resources(experiment: Experiment, actors: int) -> tune.PlacementGroupFactory:
+    """What a trial waits for, and gets as a whole: a share for each client actor; the driver takes none of its own."""
+    r = experiment.runtime
+    share = {"CPU": r.cpus_per_client, **({"GPU": r.gpus_per_client} if r.gpus_per_client else {})}
+    if r.backend == "serial":
+        return tune.PlacementGroupFactory([share])
+    return tune.PlacementGroupFactory([{}] + [share] * actors)
+
+
+class Trial(tune.Trainable):  # type: ignore[misc]
+    """A step is the rounds up to the next that was evaluated. Rounds that the folder holds already are told again, so
+    that schedulers and searches of a resumed sweep know them."""
+
+    def setup(self, config: dict[str, Any], setting: Setting) -> None:
+        """Take over a point; nothing is read before the first step."""
+        import_from(setting.path)
+        self._setting = setting
+        self._pool: ActorPool | None = None
+        self._pool_of: tuple[float, ...] = ()
+        self._begin(config)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._point: Point = config[POINT]
+        self._place = self._setting.place(self._point)
+        self._events: Generator[Event, None, None] | None = None
+        self._curve: dict[int, Headlines] = {}
+        self._told = -1
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take over the next point; the client actors stay where it asks for the same ones."""
+        self._leave()
+        self._begin(new_config)
+        return True
+
+    def cleanup(self) -> None:
+        """Tune stops the trial's actor."""
+        self._leave()
+        self._drop_pool()
+
+    def step(self) -> dict[str, Any]:
+        """The next evaluated round's result. What is wrong with the input ends the trial; no retry would help."""
+        try:
+            return self._step()
+        except InputError as error:
+            return {ROUND: max(self._told, 0), OBJECTIVE: float("nan"), FAILED: str(error), "done": True}
+
+    def _step(self) -> dict[str, Any]:
+        experiment = experiment_at(self._setting.sweep, self._point)
+        if self._events is None:
+            self._curve = read_curve(self._place)
+            self._events = simulate(experiment, self._place, self._backend, self._setting.directory)
+        while not (ahead := sorted(number for number in self._curve if number > self._told)):
+            self._advance()
+        self._told = ahead[0]
+        values = self._curve[self._told]
+        last = min(experiment.rounds, self._setting.ended.get(folder_name(self._point), experiment.rounds))
+        return {
+            **{f"{task} {TASKS[task].headline.metric}": value for task, value in values.items()},
+            ROUND: self._told,
+            OBJECTIVE: self._objective(self._told, values),
+            "done": self._told >= last,
+        }
+
+    def _advance(self) -> None:
+        """One round further."""
+        assert self._events is not None  # noqa: S101 - set by the caller
+        for event in self._events:
+            if isinstance(event, RoundReport):
+                self._curve = read_curve(self._place)
+                return
+        raise RunFolderError(f"{self._place}: its tables end before its last checkpoint; remove the folder")
+
+    def _objective(self, number: int, values: Headlines) -> float:
+        name = self._setting.sweep.objective
+        if name is None:
+            return float("nan")
+        if name == DELTA_M:
+            local = read_curve(self._setting.place(baseline_of(self._point)))
+            return delta_m(values, local.get(number, {}))
+        value = values.get(name, float("nan"))
+        return value if TASKS[name].headline.higher_is_better else -value
+
+    @contextmanager
+    def _backend(self, experiment: Experiment, clients: list[ClientSpec]) -> Iterator[Backend]:
+        """Client actors in the trial's placement group, which outlive the run unless it fails."""
+        if experiment.runtime.backend == "serial":
+            with serial(experiment, clients) as backend:
+                yield backend
+            return
+        pool = self._pool_for(experiment, len(clients))
+        try:
+            yield serving(pool, experiment, clients)
+        except Exception:
+            self._drop_pool()
+            raise
+
+    def _pool_for(self, experiment: Experiment, clients: int) -> ActorPool:
+        r = experiment.runtime
+        actors = reserved(r.cpus_per_client, r.gpus_per_client)
+        made_for = (actors, r.cpus_per_client, r.gpus_per_client, r.max_retries)
+        if self._pool is None or self._pool_of != made_for:
+            self._drop_pool()
+            placement = Placement({"the trial's placement group": actors}, clients)
+            self._pool = ActorPool(placement, r.cpus_per_client, r.gpus_per_client, r.max_retries)
+            self._pool_of = made_for
+        return self._pool
+
+    def _drop_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def _leave(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+
+def reserved(cpus: float, gpus: float) -> int:
+    """How many client actors the placement group of this process holds. Raises PlacementError for none: one actor more
+    than its bundles would wait for ever."""
+    group = ray.util.get_current_placement_group()
+    bundles = group.bundle_specs if group else []
+    fitting = sum(bool(one.get("CPU", 0) >= cpus and one.get("GPU", 0) >= gpus) for one in bundles)
+    if not fitting:
+        raise PlacementError(
+            f"runtime.cpus_per_client: {cpus:g}, runtime.gpus_per_client: {gpus:g}: none of the {len(bundles)} bundles "
+            f"of the trial's placement group ({bundles}) holds a client"
+        )
+    return fitting

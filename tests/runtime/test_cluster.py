@@ -1,0 +1,99 @@
+"""Which cluster is joined, and which of its nodes count; tests/test_job_submit.py joins a real one."""
+
+import socket
+from typing import Any
+
+import pytest
+import ray
+
+from mfed_ray.errors import PlacementError
+from mfed_ray.runtime.cluster import connect, may_start, nodes, preflight
+
+CONFIG: dict[str, Any] = {
+    "max_workers": 5,
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {"CPU": 0}, "max_workers": 0},
+        "large": {"resources": {"CPU": 32, "GPU": 4}, "max_workers": 2},
+        "small": {"resources": {"CPU": 8, "GPU": 1}, "max_workers": 4},
+        "plain": {"resources": {"CPU": 64}, "max_workers": 3},
+    },
+}
+LARGE = {"name": "large (may start)", "CPU": 32, "GPU": 4}
+SMALL = {"name": "small (may start)", "CPU": 8, "GPU": 1}
+PLAIN = {"name": "plain (may start)", "CPU": 64, "GPU": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "running", "expected"),
+    [
+        ({}, {"head": 1}, [SMALL] * 4 + [LARGE]),  # 5 in all: with GPUs first, small ones before large
+        ({"max_workers": 20}, {"head": 1}, [SMALL] * 4 + [LARGE] * 2 + [PLAIN] * 3),
+        ({"max_workers": 20}, {"head": 1, "small": 3, "plain": 3}, [SMALL] + [LARGE] * 2),
+        ({}, {"head": 1, "large": 2, "small": 2}, [SMALL]),  # 4 of 5 run
+        ({}, {"head": 1, "small": 4, "large": 1}, []),
+        ({}, {"head": 1, "small": 6}, []),  # the limit was lowered under running nodes
+        ({}, {"": 1}, []),  # another Ray on the head of that cluster
+        ({}, {}, []),
+    ],
+)
+def test_what_the_autoscaler_may_start(
+    changes: dict[str, Any], running: dict[str, int], expected: list[dict[str, Any]]
+) -> None:
+    assert may_start(CONFIG | changes, running) == expected
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_nodes_that_are_alive() -> None:
+    (node,) = nodes()
+    assert (node["CPU"], node["GPU"]) == (2, 2)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_preflight_refuses_more_gpu_than_exists() -> None:
+    with pytest.raises(PlacementError, match=r"runtime.gpus_per_client: 3: no node has room .* 2 CPU, 2 GPU"):
+        preflight(clients=2, cpus=1, gpus=3, max_actors=None)
+
+
+@pytest.fixture
+def closed_port(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Where nobody listens, for a process that has not joined a Ray."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+def test_an_unreachable_cluster_is_reported(closed_port: int) -> None:
+    """Ray itself would try for 20 s."""
+    with pytest.raises(
+        PlacementError, match=f"^address: '127.0.0.1:{closed_port}' cannot be reached .*; expected HOST"
+    ):
+        connect(f"127.0.0.1:{closed_port}")
+
+
+def test_the_environment_names_the_cluster_where_nothing_else_does(
+    monkeypatch: pytest.MonkeyPatch, closed_port: int
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed_port}")
+    with pytest.raises(PlacementError, match=f"^RAY_ADDRESS: '127.0.0.1:{closed_port}' cannot be reached"):
+        connect(None)
+    with pytest.raises(PlacementError, match=f"^address: 'localhost:{closed_port}' cannot be reached"):
+        connect(f"localhost:{closed_port}")
+
+
+@pytest.mark.usefixtures("closed_port")
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("ray://127.0.0.1:10001", r"'ray://127.0.0.1:10001' is a URL; expected HOST:PORT or auto, from a shell of its"),
+        (
+            "127.0.0.1",
+            r"'127.0.0.1' cannot be reached \(Invalid address format: 127.0.0.1\); expected HOST:PORT or auto",
+        ),
+    ],
+)
+def test_what_is_no_address_is_reported(address: str, message: str) -> None:
+    with pytest.raises(PlacementError, match=message):
+        connect(address)
