@@ -51,7 +51,9 @@ def folder(out: Path, setting: str, seed: int) -> Path:
 def results(out: Path, seeds: list[int]) -> pd.DataFrame:
     """All runs' metrics, the setting in place of the algorithm's name."""
     frames = [
-        load_results(folder(out, setting, seed)).assign(algorithm=setting) for setting in SETTINGS for seed in seeds
+        load_results(folder(out, setting, seed)).assign(algorithm=setting, variant=setting)
+        for setting in SETTINGS
+        for seed in seeds
     ]
     return pd.concat(frames, ignore_index=True)
 

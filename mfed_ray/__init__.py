@@ -4,13 +4,14 @@ from importlib import import_module
 from typing import Any
 
 _EXPORTS = {
+    "load": "mfed_ray.results",
     "load_experiment": "mfed_ray.experiment",
     "load_results": "mfed_ray.results",
     "run": "mfed_ray.driver",
     "summarise": "mfed_ray.results",
 }
 
-__all__ = ["load_experiment", "load_results", "run", "summarise"]
+__all__ = ["load", "load_experiment", "load_results", "run", "summarise"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from mfed_ray import checkpoint
+from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.data.files import read_image
 from mfed_ray.data.transforms import InputSize
 from mfed_ray.errors import ConfigError, DataError, RunFolderError
@@ -34,7 +35,7 @@ def predict(
     no run or no finished round, DataError for the images and for an ``out`` that is taken or cannot be written.
     """
     folder = RunFolder(run)
-    experiment = _experiment(folder)
+    experiment = located_experiment(folder)
     found = _images(images)
     with _writing(out):
         _check_free(out)
@@ -44,8 +45,11 @@ def predict(
     return [out / task for task in model.module.tasks]
 
 
-def _experiment(folder: RunFolder) -> Experiment:
-    """The run's experiment, with paths as where it was last started; its device may not be on this machine."""
+def located_experiment(folder: RunFolder) -> Experiment:
+    """The run's experiment, with paths as where it was last started; its device may not be on this machine.
+
+    Raises RunFolderError where there is no run, ConfigError for a config that this version cannot run.
+    """
     experiment = parse_experiment(folder.read_config())
     starts = folder.read_json(ENVIRONMENT) or [{}]
     runtime = experiment.runtime.model_copy(update={"device": "auto"})
@@ -119,15 +123,38 @@ def _images(folder: Path) -> list[Path]:
 
 def _model(folder: RunFolder, experiment: Experiment, client: str) -> LoadedModel:
     """The client's model after the last finished round."""
+    specs = {spec.name: spec for spec in client_specs(folder, experiment)}
+    if client not in specs:
+        raise ConfigError(f"--client: {client!r} is not one of {', '.join(specs)}")
+    latest = last_round(folder)
+    torch.set_num_threads(experiment.runtime.threads_per_client)
+    model = TrainerFactory(experiment).model(specs[client].tasks)
+    deploy(model, experiment, specs[client], latest)
+    return model
+
+
+def client_specs(folder: RunFolder, experiment: Experiment) -> list[ClientSpec]:
+    """The run's clients with the shards that they had, and no held-out images: no dataset is opened."""
+    shards = folder.read_json(PARTITION) or {}
     named = clients_by_name(experiment)
-    if client not in named:
-        raise ConfigError(f"--client: {client!r} is not one of {', '.join(named)}")
+    return [ClientSpec(name, one.tasks, one.data, tuple(shards.get(name, ())), ()) for name, one in named.items()]
+
+
+def last_round(folder: RunFolder) -> Checkpoint:
+    """The run's last complete checkpoint. Raises RunFolderError where there is none yet."""
     latest = checkpoint.load_latest(folder.checkpoints)
     if latest is None:
         raise RunFolderError(f"{folder.path}: has no finished round yet, its clients have no model to predict with")
-    torch.set_num_threads(experiment.runtime.threads_per_client)
-    spec = ClientSpec(client, named[client].tasks, named[client].data, tuple(folder.read_json(PARTITION)[client]), ())
-    instruction = experiment.algorithm.instruct(latest.server, spec, latest.round + 1)
-    model = TrainerFactory(experiment).model(spec.tasks)
-    model.load(latest.clients.get(client, State()), *instruction.load)
-    return model
+    return latest
+
+
+def deploy(model: LoadedModel, experiment: Experiment, client: ClientSpec, last: Checkpoint) -> None:
+    """Set the model to what the client's next round would start with. Raises RunFolderError where the state has not."""
+    try:
+        instruction = experiment.algorithm.instruct(last.server, client, last.round + 1)
+        model.load(last.clients.get(client.name, State()), *instruction.load)
+    except KeyError as error:
+        raise RunFolderError(
+            f"the checkpoint of round {last.round} has no {error} for client {client.name}: another version of "
+            "mfed_ray wrote it; run the experiment again"
+        ) from error

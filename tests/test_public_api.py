@@ -7,12 +7,12 @@ import mfed_ray
 
 
 def test_all_is_what_there_is() -> None:
-    assert mfed_ray.__all__ == ["load_experiment", "load_results", "run", "summarise"]
+    assert mfed_ray.__all__ == ["load", "load_experiment", "load_results", "run", "summarise"]
     assert all(callable(getattr(mfed_ray, name)) for name in mfed_ray.__all__)
 
 
 def test_unknown_names_list_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match="'mfed_ray' has no attribute 'trian'; it has load_experiment, load_res"):
+    with pytest.raises(AttributeError, match="'mfed_ray' has no attribute 'trian'; it has load, load_experiment, load_res"):
         mfed_ray.trian  # noqa: B018
 
 

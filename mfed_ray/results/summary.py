@@ -57,7 +57,7 @@ def _runs(results: pd.DataFrame) -> pd.DataFrame:
     parts = runs.index.to_series().str.extract(r"-(?P<config>(?P<setting>[^-]+)-[^-]+)-[^-]+$")
     variant = runs.get("variant", runs["algorithm"])
     planned = runs.get("rounds", last)
-    several = parts["config"].groupby([runs["experiment"], variant]).transform("nunique") > 1  # loaded apart, and named apart
+    several = parts["config"].groupby([runs["experiment"], variant]).transform("nunique") > 1  # if loaded apart
     return runs[["experiment", "algorithm", "seed"]].assign(
         variant=variant.where(~several, variant + " " + parts["config"]),
         setting=parts["setting"],

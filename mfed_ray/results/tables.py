@@ -59,7 +59,7 @@ CORRELATIONS = {
 Row = Mapping[str, Any]
 
 _TYPES: Mapping[str, pa.DataType] = {
-    "str": pa.large_string(),
+    "str": pa.string(),
     "int64": pa.int64(),
     "float64": pa.float64(),
     "bool": pa.bool_(),
@@ -94,8 +94,10 @@ class Table:
         rows = pa.Table.from_pandas(frame, preserve_index=False)
         made = json.dumps({"version": VERSION, "config": self._config})
         temporary = self._path.with_name(f".{self._path.name}.tmp")
-        rows = rows.replace_schema_metadata({**rows.schema.metadata, _METADATA: made})
-        parquet.write_table(rows, temporary, write_page_checksum=True)
+        # without the schemas of pandas and Arrow, which would double a small file
+        with parquet.ParquetWriter(temporary, rows.schema, write_page_checksum=True, store_schema=False) as writer:
+            writer.write_table(rows)
+            writer.add_key_value_metadata({_METADATA: made})
         os.replace(temporary, self._path)
 
 
@@ -116,7 +118,7 @@ def open_table(source: Path | IO[bytes], place: str, columns: Mapping[str, str])
     try:
         with parquet.ParquetFile(source, page_checksum_verification=True) as file:
             schema = file.schema_arrow
-            made = _made(schema.metadata or {}, place)
+            made = _made(file.metadata.metadata or {}, place)
             if lacking := [name for name in columns if name not in schema.names]:
                 raise RunFolderError(f"{place}: lacks the column {', '.join(lacking)}")
             rows = file.read(columns=list(columns), use_threads=False)  # whoever reads many files has threads

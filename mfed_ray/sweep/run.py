@@ -13,10 +13,9 @@ from mfed_ray.storage import is_remote, read_text, replace_text
 from mfed_ray.sweep.ledger import CLOSED, Ledger
 from mfed_ray.sweep.planning import check_placement, experiments
 from mfed_ray.sweep.points import Point, baselines, identity, label, planned
-from mfed_ray.sweep.schema import Sweep
+from mfed_ray.sweep.schema import CONFIG, Sweep
 from mfed_ray.sweep.tuning import OnEvent, Tuning, check_packages
 
-CONFIG = "sweep.yaml"
 SHARED = ("name", "experiment")
 """Keys that must stay when a sweep's folder is used again. The others may change: an old point is the same run."""
 
@@ -33,7 +32,7 @@ def run(sweep: Sweep, place: str | Path, address: str | None, on_event: OnEvent)
     _check_folder(sweep, place)
     if not _is_open(sweep, Ledger(place)):
         return
-    connect(address)
+    connect(address or next(iter(known.values())).runtime.address)
     check_placement(known, nodes())
     with _held(place):
         replace_text(f"{place}/{CONFIG}", yaml.safe_dump(sweep.resolved(), sort_keys=False))
@@ -41,17 +40,24 @@ def run(sweep: Sweep, place: str | Path, address: str | None, on_event: OnEvent)
         tuning = Tuning(sweep, place, ledger, on_event)
         if sweep.adaptive:
             tuning.fit(_open(baselines(sweep), ledger))
-            _raise_failures(ledger)  # an objective without its baseline would be none
+            _raise_failures(ledger, baselines(sweep))  # an objective without its baseline would be none
             tuning.adapt()
         else:
-            tuning.fit(_open([*baselines(sweep), *planned(sweep)], ledger))
-        _raise_failures(ledger)
+            tuning.fit(_open(_points(sweep, ledger), ledger))
+        _raise_failures(ledger, _points(sweep, ledger))
+
+
+def _points(sweep: Sweep, ledger: Ledger) -> list[Point]:
+    """All points, baselines first; of Optuna's those that it has proposed."""
+    if sweep.search.method != "optuna":
+        return [*baselines(sweep), *planned(sweep)]
+    return [entry.point for entry in ledger]
 
 
 def _is_open(sweep: Sweep, ledger: Ledger) -> bool:
     """Whether anything is left to do."""
     if sweep.search.method != "optuna":
-        return bool(_open([*baselines(sweep), *planned(sweep)], ledger))
+        return bool(_open(_points(sweep, ledger), ledger))
     first = {identity(point) for point in baselines(sweep)}
     tried = [entry for entry in ledger if identity(entry.point) not in first and entry.state in CLOSED]
     return bool(_open(baselines(sweep), ledger)) or len(tried) < (sweep.search.samples or 0)
@@ -62,12 +68,13 @@ def _open(points: Sequence[Point], ledger: Ledger) -> list[Point]:
     return [point for point in points if not ((entry := ledger.get(point)) and entry.state in CLOSED)]
 
 
-def _raise_failures(ledger: Ledger) -> None:
-    failed = [entry for entry in ledger if entry.state == "failed"]
+def _raise_failures(ledger: Ledger, points: Sequence[Point]) -> None:
+    entries = (ledger.get(point) for point in points)
+    failed = [f"{label(one.point)}: {one.message}" for one in entries if one and one.state == "failed"]
     if failed:
-        told = "; ".join(f"{label(entry.point)}: {entry.message}" for entry in failed[:3])
         more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
-        raise SweepError(f"{len(failed)} trials failed, the same command tries them again: {told}{more}")
+        told = f"{len(failed)} trials" if len(failed) > 1 else "1 trial"
+        raise SweepError(f"{told} failed, the same command tries again: {'; '.join(failed[:3])}{more}")
 
 
 def _check_folder(sweep: Sweep, place: str) -> None:

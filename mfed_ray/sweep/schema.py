@@ -13,6 +13,8 @@ from mfed_ray.experiment.schema import Section, sentences
 from mfed_ray.sweep.distributions import Distribution, is_distribution
 from mfed_ray.tasks import TASKS
 
+CONFIG = "sweep.yaml"
+"""A sweep's file in its folder."""
 DELTA_M = "delta_m"
 WHOLE = "experiment"
 """The key of a space whose values are trees of several keys at once."""

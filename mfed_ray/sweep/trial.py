@@ -1,5 +1,6 @@
 """One point of a sweep as Ray Tune runs it: a driver actor and its client actors, in one placement group."""
 
+import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from mfed_ray.runtime.contract import Backend
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, import_from
 from mfed_ray.simulation import RoundReport
+from mfed_ray.storage import is_remote
 from mfed_ray.sweep.points import Point, baseline_of, experiment_at, folder_name
-from mfed_ray.sweep.schema import DELTA_M, Sweep
+from mfed_ray.sweep.schema import CONFIG, DELTA_M, Sweep
 from mfed_ray.tasks import TASKS
 
 POINT, ROUND, OBJECTIVE, FAILED = "point", "round", "objective", "failed"
@@ -91,6 +93,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _step(self) -> dict[str, Any]:
         experiment = experiment_at(self._setting.sweep, self._point)
         if self._events is None:
+            check_shared(self._setting.runs)
             self._curve = read_curve(self._place)
             self._events = simulate(experiment, self._place, self._backend, self._setting.directory)
         while not (ahead := sorted(number for number in self._curve if number > self._told)):
@@ -158,6 +161,16 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         if self._events is not None:
             self._events.close()
             self._events = None
+
+
+def check_shared(runs: str) -> None:
+    """Raises RunFolderError where this process's machine does not see what the sweep began on another."""
+    folder = Path(runs).parent
+    if not is_remote(runs) and not (folder / CONFIG).exists():
+        raise RunFolderError(
+            f"{folder}: not to be seen on {socket.gethostname()}, where a trial was placed; choose with --out a folder "
+            "that all nodes mount, or a URI as s3://bucket/folder"
+        )
 
 
 def reserved(cpus: float, gpus: float) -> int:

@@ -4,7 +4,7 @@ from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.messages import ClientReport, ClientSpec
 from mfed_ray.results.recorder import Recorder, RunIdentity
 from mfed_ray.results.run_folder import RunFolder
-from mfed_ray.results.tables import read_table
+from mfed_ray.results.tables import open_table, read_table
 from mfed_ray.simulation import RoundReport
 
 RUN = RunIdentity("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4)
@@ -12,6 +12,7 @@ CLIENTS = [
     ClientSpec("saliency-0", ("saliency",), "scenes", ("a",), ("b",)),
     ClientSpec("human_parts+saliency-0", ("human_parts", "saliency"), "people", ("c",), ("d",)),
 ]
+CONFIG = {"name": "tiny", "rounds": 2}
 FIRST, SECOND = (client.name for client in CLIENTS)
 INITIAL = RoundReport(0, [], [ClientReport(FIRST, {}, {"saliency": {"max_miou": 0.5}})], Diagnostics(), {}, 0, 0)
 TRAINED = RoundReport(
@@ -32,7 +33,7 @@ TRAINED = RoundReport(
 
 
 def recorder(folder: Path) -> Recorder:
-    return Recorder(RunFolder(folder), RUN, CLIENTS)
+    return Recorder(RunFolder(folder), RUN, CLIENTS, CONFIG)
 
 
 def test_rows_of_a_round_by_hand(tmp_path: Path) -> None:
@@ -89,4 +90,5 @@ def test_resume_takes_up_all_three_tables(tmp_path: Path) -> None:
     resumed.resume(last_round=0)  # the checkpoint of round 1 was not written any more
     resumed.record(TRAINED)
     for name in names:
+        assert open_table(whole / f"{name}.parquet", name, {}).config == CONFIG
         assert (whole / f"{name}.parquet").read_bytes() == (broken / f"{name}.parquet").read_bytes()

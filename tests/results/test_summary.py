@@ -1,11 +1,11 @@
-import json
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.results import FORMATS, render, summarise
+from mfed_ray.results import summarise
 
 SEG, NORMALS, DELTA = "semantic_segmentation miou", "surface_normals mean_error", "Delta_m [%]"
 HEADLINES = {"semantic_segmentation": "miou", "surface_normals": "mean_error"}
@@ -14,8 +14,9 @@ HEADLINES = {"semantic_segmentation": "miou", "surface_normals": "mean_error"}
 def run(
     algorithm: str, seed: int, digest: str = "aa", experiment: str = "tiny_one", setting: str = "s", **values: Any
 ) -> pd.DataFrame:
-    """A run's rows: per task its clients' headline values at ``round``, 2 unless given."""
+    """A run's rows: per task its clients' headline values at ``round``, 2 unless given, which is the last planned."""
     number, stage = values.pop("round", 2), values.pop("stage", "after_aggregation")
+    planned = values.pop("planned", number)
     rows = [
         {
             "run_id": f"{experiment}-{algorithm}-{setting}-{digest}-seed{seed}",
@@ -30,6 +31,8 @@ def run(
             "split": "val",
             "metric": HEADLINES[task],
             "value": value,
+            "rounds": planned,
+            "variant": algorithm,
         }
         for task, clients in values.items()
         for index, value in enumerate([clients] if isinstance(clients, float) else clients)
@@ -68,6 +71,10 @@ def test_means_spreads_and_delta_by_hand() -> None:
     other = row(table, "fedavg")
     assert other[SEG, "mean"] == 0.25
     assert other[[(SEG, "sd"), (NORMALS, "mean"), (DELTA, "mean"), (DELTA, "sd")]].isna().all()
+    assert other[[(SEG, "note"), (NORMALS, "note"), (DELTA, "note"), ("p", "note")]].tolist() == [
+        "one seed", "no such task", "no local run", "no local run"
+    ]  # fmt: skip
+    assert mfed[[(SEG, "note"), (NORMALS, "note"), (DELTA, "note"), ("p", "note")]].isna().all()
 
 
 def test_worse_is_negative_whichever_way_the_metric_points() -> None:
@@ -101,43 +108,53 @@ def test_a_stage_without_values_is_an_error() -> None:
         summarise(initial, "during")
 
 
-def baseline(*, of: str) -> pd.DataFrame:
+def baseline(of: str) -> pd.DataFrame:
     """Local runs with which Delta_m over three seeds cannot be told, each for another reason."""
     first, second, third = (run("local", seed, semantic_segmentation=0.5, surface_normals=20.0) for seed in range(3))
     every = pd.concat([first, second, third])
     return {
         "no local run": run("fedavg", 0, semantic_segmentation=0.5, surface_normals=20.0),
-        "no local run of one seed": pd.concat([first, third]),
-        "no local run of the experiment": every.assign(experiment="other"),
-        "no local value of one task": pd.concat([first, second[second["task"] == "surface_normals"], third]),
-        "two local configs": pd.concat([every, run("local", 0, "bb", semantic_segmentation=0.4)]),
-        "another final round": pd.concat([first, second.assign(round=3), third]),
+        "of one seed none": pd.concat([first, third]),
+        "of two seeds none": first,
+        "of another experiment": every.assign(experiment="other"),
+        "of another setting": every.assign(run_id=every["run_id"].str.replace("-s-", "-other-")),
+        "without a value of one task": pd.concat([first, second[second["task"] == "surface_normals"], third]),
+        "two": pd.concat([every, run("local", 0, "bb", semantic_segmentation=0.4, surface_normals=20.0)]),
+        "three": pd.concat([every, *(run("local", 0, digest, semantic_segmentation=0.4) for digest in ("bb", "cc"))]),
+        "of another round": pd.concat([first, second.assign(round=3, rounds=3), third]),
+        "not finished": every.assign(rounds=10),
+        "0": every.assign(value=0.0),
+        "two reasons": pd.concat([first.assign(rounds=10), third]),
     }[of]
 
 
 @pytest.mark.parametrize(
-    "reason",
+    ("of", "note"),
     [
-        "no local run",
-        "no local run of one seed",
-        "no local run of the experiment",
-        "no local value of one task",
-        "two local configs",
-        "another final round",
+        ("no local run", "no local run"),
+        ("of one seed none", "no local run (seed 1)"),
+        ("of two seeds none", "no local run (seeds 1, 2)"),
+        ("of another experiment", "no local run"),
+        ("of another setting", "no local run"),
+        ("without a value of one task", "local not evaluated (seed 1)"),
+        ("two", "two local runs (seed 0)"),
+        ("three", "several local runs (seed 0)"),
+        ("of another round", "local ended at another round (seed 1)"),
+        ("not finished", "local run not finished"),
+        ("0", "local is 0"),
+        ("two reasons", "local run not finished (seed 0); no local run (seed 1)"),
     ],
 )
-def test_delta_is_nan_without_one_comparable_baseline(reason: str) -> None:
+def test_delta_is_missing_without_one_comparable_baseline(of: str, note: str) -> None:
     mfed = [run("mfed", seed, semantic_segmentation=0.6, surface_normals=18.0) for seed in range(3)]
-    table = summarise(pd.concat([*mfed, baseline(of=reason)], ignore_index=True))
-    found = row(table, "mfed")
+    found = row(summarise(pd.concat([*mfed, baseline(of)], ignore_index=True)), "mfed")
     assert (found["seeds", ""], found[SEG, "mean"]) == (3, pytest.approx(0.6))
-    assert pd.isna(found[DELTA, "mean"])
-    assert pd.isna(found[DELTA, "sd"])
-    line = next(line for line in render(table, "table").splitlines() if "  mfed  " in line)
-    assert line.split()[-1] == "-"
+    assert found[[(DELTA, "mean"), (DELTA, "sd"), ("p", ""), ("p", "holm")]].isna().all()
+    assert (found[DELTA, "note"], found["p", "note"]) == (note, note)
 
 
-def test_two_configs_of_one_algorithm_are_two_variants() -> None:
+def test_configs_that_have_the_same_name_stay_apart() -> None:
+    """As in frames that were loaded one by one: each load saw one config only."""
     results = pd.concat(
         [
             run("local", 0, semantic_segmentation=0.5),
@@ -146,84 +163,16 @@ def test_two_configs_of_one_algorithm_are_two_variants() -> None:
             run("mfed", 1, "ffff", semantic_segmentation=0.7),
         ]
     )
-    table = summarise(results)
-    assert table["variant"].tolist() == ["local", "mfed s-0a1b", "mfed s-ffff"]
-    assert table["seeds", ""].tolist() == [1, 1, 2]
-    assert row(table, "mfed s-0a1b")[DELTA, "mean"] == pytest.approx(20.0)
+    for frame in (results, results.drop(columns=["variant", "rounds"])):
+        table = summarise(frame)
+        assert table["variant"].tolist() == ["local", "mfed s-0a1b", "mfed s-ffff"]
+        assert table["seeds", ""].tolist() == [1, 1, 2]
+        assert row(table, "mfed s-0a1b")[DELTA, "mean"] == pytest.approx(20.0)
 
 
 def test_the_same_algorithm_in_two_experiments_is_no_variant() -> None:
     runs = [run("mfed", 0, digest, name, semantic_segmentation=0.5) for digest, name in (("aa", "x"), ("bb", "y"))]
     assert summarise(pd.concat(runs))["variant"].tolist() == ["mfed", "mfed"]
-
-
-TABLE = """\
-experiment  variant  seeds  semantic_segmentation miou  surface_normals mean_error  Delta_m [%]
-other       fedavg   1      0.2500                      -                           -
-tiny_one    local    3      0.5000 ± 0.0000             20.00 ± 0.00                +0.00 ± 0.00
-tiny_one    mfed     3      0.6250 ± 0.1250             18.00 ± 2.00                +17.50 ± 7.50"""
-
-CSV = """\
-experiment,variant,seeds,semantic_segmentation miou mean,semantic_segmentation miou sd,\
-surface_normals mean_error mean,surface_normals mean_error sd,Delta_m [%] mean,Delta_m [%] sd
-other,fedavg,1,0.25,,,,,
-tiny_one,local,3,0.5,0.0,20.0,0.0,0.0,0.0
-tiny_one,mfed,3,0.625,0.125,18.0,2.0,17.5,7.5"""
-
-MARKDOWN = """\
-| experiment | variant | seeds | semantic_segmentation miou | surface_normals mean_error | Delta_m [%] |
-| --- | --- | --- | --- | --- | --- |
-| other | fedavg | 1 | 0.2500 | - | - |
-| tiny_one | local | 3 | 0.5000 ± 0.0000 | 20.00 ± 0.00 | +0.00 ± 0.00 |
-| tiny_one | mfed | 3 | 0.6250 ± 0.1250 | 18.00 ± 2.00 | +17.50 ± 7.50 |"""
-
-LATEX = r"""\begin{tabular}{llllll}
-\toprule
-experiment & variant & seeds & semantic\_segmentation miou & surface\_normals mean\_error & Delta\_m [\%] \\
-\midrule
-other & fedavg & 1 & 0.2500 & - & - \\
-tiny\_one & local & 3 & 0.5000 $\pm$ 0.0000 & 20.00 $\pm$ 0.00 & +0.00 $\pm$ 0.00 \\
-tiny\_one & mfed & 3 & 0.6250 $\pm$ 0.1250 & 18.00 $\pm$ 2.00 & +17.50 $\pm$ 7.50 \\
-\bottomrule
-\end{tabular}
-"""
-
-
-@pytest.mark.parametrize(
-    ("form", "expected"), [("table", TABLE), ("csv", CSV), ("markdown", MARKDOWN), ("latex", LATEX)]
-)
-def test_rendered_exactly(form: str, expected: str) -> None:
-    assert render(summarise(three_seeds()), form) == expected
-
-
-def test_json_has_null_where_there_is_no_value() -> None:
-    text = render(summarise(three_seeds()), "json")
-    names = [f"{name} {part}" for name in (SEG, NORMALS, DELTA) for part in ("mean", "sd")]
-    rows: list[tuple[str, str, int, list[float | None]]] = [
-        ("other", "fedavg", 1, [0.25, None, None, None, None, None]),
-        ("tiny_one", "local", 3, [0.5, 0.0, 20.0, 0.0, 0.0, 0.0]),
-        ("tiny_one", "mfed", 3, [0.625, 0.125, 18.0, 2.0, 17.5, 7.5]),
-    ]
-    expected = [
-        {"experiment": experiment, "variant": variant, "seeds": seeds, **dict(zip(names, values, strict=True))}
-        for experiment, variant, seeds, values in rows
-    ]
-    assert text == json.dumps(expected, indent=1)
-
-
-def test_every_format_is_rendered_here() -> None:
-    assert set(FORMATS) == {"table", "csv", "markdown", "latex", "json"}
-
-
-def test_a_loss_is_shown_with_its_sign() -> None:
-    results = pd.concat([run("local", 0, semantic_segmentation=0.5), run("mfed", 0, semantic_segmentation=0.4937)])
-    assert render(summarise(results), "table").splitlines()[-1].split() == ["tiny_one", "mfed", "1", "0.4937", "-1.26"]
-
-
-def test_runs_of_another_setting_are_no_baseline() -> None:
-    """A local run with another learning rate or data is not the same budget: no Delta_m."""
-    runs = [run("local", 0, setting="other", semantic_segmentation=0.5), run("mfed", 0, semantic_segmentation=0.6)]
-    assert pd.isna(row(summarise(pd.concat(runs)), "mfed")[DELTA, "mean"])
 
 
 def test_a_task_that_a_cohort_left_out_is_not_a_number() -> None:
@@ -237,3 +186,115 @@ def test_a_task_that_a_cohort_left_out_is_not_a_number() -> None:
     mfed = row(summarise(pd.concat([*whole, *last, *local])), "mfed")
     assert mfed[SEG, "mean"] == pytest.approx(0.65)
     assert mfed[[(NORMALS, "mean"), (NORMALS, "sd"), (DELTA, "mean")]].isna().all()
+    assert mfed[[(NORMALS, "note"), (DELTA, "note")]].tolist() == ["not evaluated (seed 1)"] * 2
+
+
+def test_runs_that_have_not_reached_their_last_round_are_left_out_and_told() -> None:
+    """A scheduler stopped them, or they still run: their numbers are those of another budget."""
+    results = pd.concat(
+        [
+            *(run("local", seed, semantic_segmentation=0.5, round=10) for seed in range(2)),
+            *(run("mfed", seed, semantic_segmentation=0.6, round=10) for seed in range(2)),
+            run("mfed", 2, semantic_segmentation=0.1, round=3, planned=10),
+            run("fedavg", 0, semantic_segmentation=0.9, round=3, planned=10),
+            run("fedavg", 1, semantic_segmentation=0.9, round=5, planned=10),
+            run("ditto", 0, semantic_segmentation=0.9, round=0, planned=10),
+        ]
+    )
+    table = summarise(results)
+    mfed, fedavg, ditto = row(table, "mfed"), row(table, "fedavg"), row(table, "ditto")
+    assert (mfed["seeds", ""], mfed["seeds", "note"]) == (2, "1 stopped at 3 of 10")
+    assert (mfed[SEG, "mean"], mfed[DELTA, "mean"]) == pytest.approx((0.6, 20.0))
+    assert mfed["p", "note"] == "n < 3"
+    for stopped, count, told in ((fedavg, "2", "stopped at 3 to 5 of 10"), (ditto, "1", "stopped at 0 of 10")):
+        assert (stopped["seeds", ""], stopped["seeds", "note"]) == (0, f"{count} {told}")
+        assert stopped[[(SEG, "mean"), (SEG, "sd"), (DELTA, "mean"), ("p", "")]].isna().all()
+        notes = [(SEG, "note"), (DELTA, "note"), ("p", "note"), ("best stage", "note")]
+        assert stopped[notes].tolist() == [told] * 4
+
+
+def with_gains(algorithm: str, gains: list[float]) -> list[pd.DataFrame]:
+    """Runs whose Delta_m against a local 0.5 is known, in percent, by seed."""
+    return [run(algorithm, seed, semantic_segmentation=0.5 * (1 + gain / 100)) for seed, gain in enumerate(gains)]
+
+
+def test_paired_test_and_holm_by_hand() -> None:
+    """Two degrees of freedom: P(|T| > t) = 1 - t / sqrt(2 + t^2), t = mean / (sd / sqrt(3)).
+
+    mfed: mean 4, sd 1, t^2 = 48, p = 1 - sqrt(48 / 50); fedavg: mean 2, sd 2, t^2 = 3, p = 1 - sqrt(3 / 5).
+    """
+    local = with_gains("local", [0.0] * 4)
+    runs = [*local, *with_gains("mfed", [3.0, 4.0, 5.0]), *with_gains("fedavg", [0.0, 2.0, 4.0])]
+    runs += [*with_gains("ditto", [1.0, 2.0]), *with_gains("fedper", [5.0, 5.0, 5.0])]
+    table = summarise(pd.concat(runs))
+    mfed, fedavg = row(table, "mfed"), row(table, "fedavg")
+    low, high = 1 - np.sqrt(48 / 50), 1 - np.sqrt(3 / 5)
+    assert (mfed["p", ""], mfed["p", "holm"]) == pytest.approx((low, 2 * low))  # the smaller of two
+    assert (fedavg["p", ""], fedavg["p", "holm"]) == pytest.approx((high, high))
+    notes = {name: row(table, name)["p", "note"] for name in ("local", "ditto", "fedper")}
+    assert notes == {"local": "baseline", "ditto": "n < 3", "fedper": "no spread"}
+
+
+def test_tests_of_another_experiment_are_another_family() -> None:
+    mfed = pd.concat([*with_gains("local", [0.0] * 3), *with_gains("mfed", [3.0, 4.0, 5.0])])
+    other = mfed.assign(experiment="other", run_id="other" + mfed["run_id"])
+    table = summarise(pd.concat([mfed, other])).set_index("variant").loc["mfed"]
+    assert table["p", "holm"].tolist() == table["p", ""].tolist()
+
+
+def both(algorithm: str, seed: int, before: dict[str, Any], after: dict[str, Any]) -> pd.DataFrame:
+    return pd.concat([run(algorithm, seed, stage="before_aggregation", **before), run(algorithm, seed, **after)])
+
+
+def test_best_stage_by_task_and_by_delta() -> None:
+    """From before to after: miou 0.4 to 0.5 is +25 %, mean_error 20 to 30 is -50 %; together -12.5 %."""
+    before = {"semantic_segmentation": 0.4, "surface_normals": 20.0}
+    after = {"semantic_segmentation": 0.5, "surface_normals": 30.0}
+    runs = [both("local", 0, before, before), both("mfed", 0, before, after), both("fedavg", 0, after, before)]
+    table = summarise(pd.concat(runs))
+    columns = [(SEG, "best stage"), (NORMALS, "best stage"), ("best stage", "")]
+    assert row(table, "local")[columns].tolist() == ["equal"] * 3
+    first, second = "before_aggregation", "after_aggregation"
+    assert row(table, "mfed")[columns].tolist() == [second, first, first]
+    assert row(table, "fedavg")[columns].tolist() == [first, second, second]
+    assert table["best stage", "note"].isna().all()
+
+
+def test_best_stage_compares_the_same_clients() -> None:
+    """Of a cohort before, of all after: the one client in both gains, though the others are worse."""
+    cohort = {"semantic_segmentation": [0.4]}
+    everybody = {"semantic_segmentation": [0.5, 0.1, 0.1]}
+    assert row(summarise(both("mfed", 0, cohort, everybody)), "mfed")["best stage", ""] == "after_aggregation"
+
+
+def test_best_stage_is_missing_where_one_stage_was_evaluated() -> None:
+    only = row(summarise(run("mfed", 0, semantic_segmentation=0.5)), "mfed")
+    assert pd.isna(only["best stage", ""])
+    assert only["best stage", "note"] == "not evaluated at both stages"
+
+
+def test_the_order_of_rows_is_natural_and_not_that_of_reading() -> None:
+    names = [f"mfed tau={value}" for value in ("-1.0", "0.5", "9", "10", "auto")]
+    runs = [run("mfed", 0, f"{index}", semantic_segmentation=0.1 * index + 0.1) for index in range(len(names))]
+    named = [one.assign(variant=name) for one, name in zip(runs, names, strict=True)]
+    local, other = (
+        run("local", 0, semantic_segmentation=0.5),
+        run("mfed", 0, experiment="tiny_10", semantic_segmentation=1.0),
+    )
+    parts = [
+        local,
+        *named,
+        other,
+        other.assign(experiment="tiny_9", run_id="tiny_9-mfed-s-aa-seed0"),
+        run("ditto", 0, semantic_segmentation=0.3),
+    ]
+    table = summarise(pd.concat(parts))
+    assert table["experiment"].tolist() == ["tiny_9", "tiny_10", *["tiny_one"] * 7]
+    assert table["variant"].tolist()[2:] == ["local", "ditto", *names]
+    pd.testing.assert_frame_equal(summarise(pd.concat(parts[::-1])), table)
+
+
+def test_names_of_runs_that_do_not_parse_have_no_baseline() -> None:
+    frame = pd.concat([run("local", 0, semantic_segmentation=0.5), run("mfed", 0, semantic_segmentation=0.6)])
+    table = summarise(frame.assign(run_id=frame["algorithm"]))
+    assert (row(table, "mfed")[SEG, "mean"], row(table, "mfed")[DELTA, "note"]) == (0.6, "no local run")

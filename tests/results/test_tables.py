@@ -1,11 +1,15 @@
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table, read_table
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table, open_table, read_table
 
+CONFIG = {"rounds": 3, "algorithm": {"name": "mfed", "correlation_threshold": -1.0}}
 KINDS: dict[str, Any] = {"str": "a", "int64": 7, "float64": 0.1, "bool": True}
 
 
@@ -15,7 +19,7 @@ def correlation(number: int, group: str = "saliency") -> dict[str, Any]:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
-    return Table(tmp_path / "correlations.parquet", CORRELATIONS)
+    return Table(tmp_path / "correlations.parquet", CORRELATIONS, CONFIG)
 
 
 def rounds_in(path: Path) -> list[int]:
@@ -25,7 +29,7 @@ def rounds_in(path: Path) -> list[int]:
 @pytest.mark.parametrize("columns", [METRICS, ROUNDS, CORRELATIONS])
 def test_file_has_the_named_columns_and_types(tmp_path: Path, columns: dict[str, str]) -> None:
     path = tmp_path / "table.parquet"
-    table = Table(path, columns)
+    table = Table(path, columns, CONFIG)
     row = {name: KINDS[kind] for name, kind in columns.items()}
     table.add([dict(reversed(row.items()))])
     table.write()
@@ -69,7 +73,7 @@ def test_restore_drops_rows_of_later_rounds(table: Table, tmp_path: Path) -> Non
     path = tmp_path / "correlations.parquet"
     table.add([correlation(number) for number in (0, 1, 2, 3)])
     table.write()
-    resumed = Table(path, CORRELATIONS)
+    resumed = Table(path, CORRELATIONS, CONFIG)
     resumed.restore(last_round=1)
     assert rounds_in(path) == [0, 1, 2, 3]  # the file changes with the next write only
     resumed.add([correlation(2, "saliency again")])
@@ -84,7 +88,7 @@ def test_restore_of_an_undisturbed_table_writes_the_same_bytes(table: Table, tmp
     table.add([correlation(1), {**correlation(2), "correlation": float("nan"), "fused": False}])
     table.write()
     before = path.read_bytes()
-    resumed = Table(path, CORRELATIONS)
+    resumed = Table(path, CORRELATIONS, CONFIG)
     resumed.restore(last_round=2)
     resumed.write()
     assert path.read_bytes() == before
@@ -95,4 +99,71 @@ def test_a_table_that_is_missing_or_no_parquet(tmp_path: Path) -> None:
         read_table(tmp_path / "missing.parquet")
     (tmp_path / "text.parquet").write_text("round,value\n1,2\n")
     with pytest.raises(RunFolderError, match=r"text\.parquet: cannot be read as a Parquet table \("):
-        Table(tmp_path / "text.parquet", ROUNDS).restore(1)
+        Table(tmp_path / "text.parquet", ROUNDS, CONFIG).restore(1)
+
+
+def test_the_file_says_who_made_it_from_which_config(table: Table, tmp_path: Path) -> None:
+    path = tmp_path / "correlations.parquet"
+    table.add([correlation(1)])
+    table.write()
+    metadata = parquet.read_metadata(path).metadata
+    assert metadata[b"mfed_ray"] == (
+        b'{"version": 2, "config": {"rounds": 3, "algorithm": {"name": "mfed", "correlation_threshold": -1.0}}}'
+    )
+    stored = open_table(path, "here", CORRELATIONS)
+    assert (stored.config, stored.rows.to_pylist()) == (CONFIG, [correlation(1)])
+
+
+def test_a_table_of_version_1_is_taken_up_and_becomes_one_of_version_2(tmp_path: Path) -> None:
+    """As version 1 wrote it: by pandas, without a word on version and config."""
+    path = tmp_path / "correlations.parquet"
+    pd.DataFrame([correlation(1), correlation(2)]).to_parquet(path, index=False)
+    assert open_table(path, "here", CORRELATIONS).config is None
+    resumed = Table(path, CORRELATIONS, CONFIG)
+    resumed.restore(last_round=1)
+    resumed.add([correlation(2, "again")])
+    resumed.write()
+    stored = open_table(path, "here", CORRELATIONS)
+    assert (stored.config, stored.rows.to_pylist()) == (CONFIG, [correlation(1), correlation(2, "again")])
+
+
+def test_types_and_the_order_of_columns_are_ours(tmp_path: Path) -> None:
+    """Whatever pandas made of them: 32 bits, dictionaries, a column more."""
+    path = tmp_path / "correlations.parquet"
+    frame = pd.DataFrame([correlation(1)]).assign(more=1)
+    frame.astype({"round": "int32", "group": "category"})[["more", *reversed(CORRELATIONS)]].to_parquet(path)
+    rows = open_table(path, "here", CORRELATIONS).rows
+    assert rows.column_names == list(CORRELATIONS)
+    assert [str(kind) for kind in rows.schema.types] == [
+        "string", "int64", "string", "string", "double", "bool"
+    ]  # fmt: skip
+
+
+def test_a_newer_version_and_a_lacking_column_are_refused(table: Table, tmp_path: Path) -> None:
+    path = tmp_path / "correlations.parquet"
+    table.write()
+    rows = parquet.read_table(path)
+    newer = rows.replace_schema_metadata({b"mfed_ray": b'{"version": 3}'})
+    parquet.write_table(newer, path)
+    message = r"^here: written by a newer version of mfed_ray \(tables of version 3; known here: 1 to 2\)$"
+    with pytest.raises(RunFolderError, match=message):
+        open_table(path, "here", CORRELATIONS)
+    with pytest.raises(RunFolderError, match=r"correlations\.parquet: written by a newer version"):
+        table.restore(1)
+    parquet.write_table(rows.drop_columns(["fused", "other"]), path)
+    with pytest.raises(RunFolderError, match=r"^here: lacks the column other, fused$"):
+        open_table(path, "here", CORRELATIONS)
+
+
+def test_a_flipped_bit_is_found(table: Table, tmp_path: Path) -> None:
+    """Uncompressed it would be another number: the page's checksum tells."""
+    path = tmp_path / "correlations.parquet"
+    table.add([correlation(number) for number in range(50)])
+    table.write()
+    content = bytearray(path.read_bytes())
+    offset = parquet.read_metadata(path).row_group(0).column(4).dictionary_page_offset
+    content[offset + 100] ^= 1
+    with pytest.raises(
+        RunFolderError, match=r"^here: cannot be read as a Parquet table \(could not verify page integrity"
+    ):
+        open_table(pa.BufferReader(bytes(content)), "here", CORRELATIONS)

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,19 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from mfed_ray import checkpoint, load_results
+from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.errors import ConfigError, PlacementError, RunFolderError, SweepError
+from mfed_ray.progress import headlines
+from mfed_ray.results.curves import delta_m
+from mfed_ray.simulation import RoundReport
 from mfed_ray.sweep import Sweep, load_sweep
 from mfed_ray.sweep.ledger import Ledger
+from mfed_ray.sweep.planning import experiments
 from mfed_ray.sweep.points import label
-from mfed_ray.sweep.trial import reserved
+from mfed_ray.sweep.trial import check_shared, reserved
 from tests.sweep.conftest import MakeSweep, run_all
+
+Rounds = list[tuple[RoundReport, Checkpoint]]
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -81,6 +89,7 @@ class Faulty(FedAvg, frozen=True):
 
 
 MARKERS = ("once", "always")
+SERVERS: list[dict[str, Any]] = [{"name": "average"}, {"name": "adam", "learning_rate": 0.1}]
 
 
 def finished_rounds(place: Path) -> dict[str, pd.DataFrame]:
@@ -228,6 +237,16 @@ def test_a_placement_group_that_holds_no_client_is_told_and_not_waited_for() -> 
         remove_placement_group(group)
 
 
+def test_a_folder_that_a_trial_does_not_see_is_told(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").touch()
+    check_shared(f"{tmp_path}/trials")
+    check_shared("s3://bucket/sweep/trials")
+    with pytest.raises(
+        RunFolderError, match=r"elsewhere: not to be seen on .*, where a trial was placed; choose with --out"
+    ):
+        check_shared(f"{tmp_path}/elsewhere/trials")
+
+
 def test_a_failed_trial_goes_on_from_its_last_round_and_the_others_finish(
     tiny_sweep: MakeSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,7 +258,7 @@ def test_a_failed_trial_goes_on_from_its_last_round_and_the_others_finish(
         {"name": "missing", "data": missing},
     ]
     place = tmp_path / "sweep"
-    with pytest.raises(SweepError, match=r"^2 trials failed, the same command tries them again: experiment=") as failed:
+    with pytest.raises(SweepError, match=r"^2 trials failed, the same command tries again: experiment=") as failed:
         run_all(tiny_sweep({"experiment": trials}, TWO_ROUNDS), place)
     assert "experiment=always: RuntimeError: the server broke" in str(failed.value)
     assert f"experiment=missing: data.scenes: {tmp_path / 'nowhere'}" in str(failed.value)
@@ -256,8 +275,10 @@ def test_a_failed_trial_goes_on_from_its_last_round_and_the_others_finish(
     assert (tmp_path / "always").read_text(encoding="utf-8") == "xxx", "round 1 once, round 2 in vain, twice"
 
 
-def test_asha_stops_trials_and_a_resumed_sweep_leaves_them_stopped(tiny_sweep: MakeSweep, tmp_path: Path) -> None:
-    """One at a time, so that the second of two is compared with the first: Adam at 10 wrecks it at once."""
+def test_asha_stops_trials_and_a_resumed_sweep_leaves_them_stopped(
+    tiny_sweep: MakeSweep, serially: Callable[..., Rounds], tmp_path: Path
+) -> None:
+    """One trial at a time, so that the second is compared with the first, which is the better one after a round."""
     keys: dict[str, Any] = {
         "objective": "delta_m",
         "baselines": [{"algorithm": {"name": "local"}}],
@@ -265,20 +286,24 @@ def test_asha_stops_trials_and_a_resumed_sweep_leaves_them_stopped(tiny_sweep: M
         "max_concurrent": 1,
         "log_to": ["tensorboard"],
     }
+    local, *two = (
+        headlines(serially(experiment, until=1)[1][0])
+        for experiment in experiments(tiny_sweep({"algorithm.server": SERVERS}, TWO_ROUNDS, **keys)).values()
+    )
+    gains = [delta_m(values, local) for values in two]
+    worse, better = sorted(zip(gains, SERVERS, strict=True), key=lambda pair: pair[0])
     place = tmp_path / "sweep"
-    space = {"algorithm.server": [{"name": "average"}, {"name": "adam", "learning_rate": 10.0}]}
-    events = run_all(tiny_sweep(space, TWO_ROUNDS, **keys), place)
-    assert [event.entry.state for event in events if event.entry.state != "running"] == [
-        "finished",
-        "finished",
-        "stopped",
-    ]
+    ordered = {"algorithm.server": [better[1], worse[1]]}
+    events = run_all(tiny_sweep(ordered, TWO_ROUNDS, **keys), place)
+    ended = [event.entry for event in events if event.entry.state != "running"]
+    assert [entry.state for entry in ended] == ["finished", "finished", "stopped"]
+    assert ended[2].objective == pytest.approx(worse[0], abs=1e-9)
     stopped = events[-1].entry
     assert (stopped.round, events[-1].rounds, events[-1].ended, events[-1].total) == (1, 2, 3, 3)
     assert checkpoint.latest_round(place / "trials" / stopped.folder / "checkpoints") == 1
     assert list((place / "logs").rglob("events.out.tfevents.*"))
-    assert run_all(tiny_sweep(space, TWO_ROUNDS, **keys), place) == []
-    wider = {"algorithm.server": [*space["algorithm.server"], {"name": "momentum"}]}
+    assert run_all(tiny_sweep(ordered, TWO_ROUNDS, **keys), place) == []
+    wider = {"algorithm.server": [*ordered["algorithm.server"], {"name": "momentum"}]}
     again = run_all(tiny_sweep(wider, TWO_ROUNDS, **keys), place)
     entries = {event.entry.folder: event.entry for event in again if event.entry.state != "running"}
     assert entries[stopped.folder] == stopped, "told again from its folder, not trained"
