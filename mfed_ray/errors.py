@@ -38,7 +38,7 @@ class DataError(InputError):
 
 
 class PlacementError(InputError):
-    """The resources asked for exist on no node."""
+    """The resources asked for exist on no node, or the cluster cannot be joined."""
 
 
 class WeightsError(InputError):

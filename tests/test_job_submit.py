@@ -173,7 +173,7 @@ def test_the_doctor_counts_what_the_autoscaler_may_start(head: Head, config: Pat
 
 
 def test_a_submitted_job_and_a_run_give_the_same_table(head: Head, config: Path, tmp_path: Path) -> None:
-    """The job finds the cluster by the RAY_ADDRESS that Ray gives it, and stays on the head; the run waits for the worker."""
+    """The job, on the head, finds the cluster by the RAY_ADDRESS that Ray gives it; the run waits for the worker."""
     entry = [*MFED, "run", config.name, "runtime.gpus_per_client=0", "--out", str(tmp_path / "job")]
     submit = [*RAY, "job", "submit", "--address", head.dashboard, "--working-dir", str(config.parent), "--", *entry]
     job = call(submit, head.shell)

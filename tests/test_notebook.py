@@ -36,7 +36,7 @@ def test_the_notebook_makes_its_tables_and_figures(
         list(run(experiment_at(sweep, point), tmp_path / "trials" / folder_name(point)))
     monkeypatch.setenv("MFED_SWEEP", str(tmp_path))
     monkeypatch.setenv("MFED_PAPER", str(tmp_path / "paper"))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.reads(NOTEBOOK.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
     assert all(not cell.get("outputs") for cell in notebook.cells), "figures of a sweep of ours would go stale"
     NotebookClient(notebook, timeout=120, kernel_name="python3").execute(env={**os.environ, "MPLBACKEND": "agg"})
     names = sorted(path.name for path in (tmp_path / "paper").iterdir())

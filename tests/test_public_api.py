@@ -12,7 +12,7 @@ def test_all_is_what_there_is() -> None:
 
 
 def test_unknown_names_list_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match="'mfed_ray' has no attribute 'trian'; it has load, load_experiment, load_res"):
+    with pytest.raises(AttributeError, match="'mfed_ray' has no attribute 'trian'; it has load, load_exp"):
         mfed_ray.trian  # noqa: B018
 
 

@@ -37,7 +37,7 @@ def load_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
 
 
 def load_base(tree: Tree, folder: Path) -> Tree:
-    """The tree over the file that its ``base`` names, relative to ``folder``; without one, the tree. Raises ConfigError."""
+    """The tree over the file that its ``base`` names, relative to ``folder``, if it names one. Raises ConfigError."""
     rest = {key: value for key, value in tree.items() if key != "base"}
     if "base" not in tree:
         return rest

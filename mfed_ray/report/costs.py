@@ -12,7 +12,7 @@ from mfed_ray.report.style import LOOKS, add_legend, new_plot, wrapped
 from mfed_ray.report.words import explained, number, seeds_of, some, symbolic
 
 _SECONDS = {"fit_seconds": "fit", "aggregate_seconds": "aggregate", "evaluate_seconds": "evaluate"}
-_BYTES = {"bytes_up": "up, fit to aggregate", "bytes_down": "down, aggregate to fit"}
+_BYTES = {"bytes_up": "up", "bytes_down": "down"}
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
@@ -30,7 +30,8 @@ def costs(study: Study) -> ReportFigure:
     means = means.loc[[variant for variant in study.looks if variant in means.index]]
     unit, symbol = _unit(means[[*_BYTES]].sum(axis=1).max())
     caption = (
-        f"Mean of a round over all rounds but 0 and {seeds_of(study.runs)}; bytes are of all clients together."
+        f"Mean of a round over all rounds but 0 and {seeds_of(study.runs)}; bytes are of all clients together, down "
+        "before they fit and up after it."
         f"{explained(means.index)}"
     )
     if left_out := len(study.variants) - len(means):

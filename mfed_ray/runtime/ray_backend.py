@@ -67,8 +67,9 @@ class ActorPool:
     """Client actors where a placement puts them, started at once; ``actors`` serve any number of runs."""
 
     def __init__(self, placement: Placement, cpus: float, gpus: float, max_retries: int) -> None:
+        # calls are retried for as long as there are restarts: until Ray sees that a node is lost, it fails them at once
         remote = ray.remote(ClientActor).options(
-            num_cpus=cpus, num_gpus=gpus, max_restarts=max_retries, max_task_retries=max_retries
+            num_cpus=cpus, num_gpus=gpus, max_restarts=max_retries, max_task_retries=-1 if max_retries else 0
         )
         self.actors = [remote.remote(gpus, sys.path) for _ in range(placement.actors)]
 
@@ -81,7 +82,7 @@ class ActorPool:
 class RayBackend:
     """Runs clients on a pool of actors.
 
-    ``fit`` and ``evaluate`` are pure, so Ray may restart an actor and retry its call: ``max_retries`` times each. What
+    ``fit`` and ``evaluate`` are pure, so Ray may restart an actor, ``max_retries`` times, and retry its calls. What
     clients keep stays in the object store as what their actors returned, which outlives the actors.
     """
 

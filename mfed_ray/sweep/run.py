@@ -32,12 +32,13 @@ def run(sweep: Sweep, place: str | Path, address: str | None, on_event: OnEvent)
     _check_folder(sweep, place)
     if not _is_open(sweep, Ledger(place)):
         return
+    directory = Path.cwd()
     connect(address or next(iter(known.values())).runtime.address)
     check_placement(known, nodes())
     with _held(place):
         replace_text(f"{place}/{CONFIG}", yaml.safe_dump(sweep.resolved(), sort_keys=False))
         ledger = Ledger(place)
-        tuning = Tuning(sweep, place, ledger, on_event)
+        tuning = Tuning(sweep, place, directory, ledger, on_event)
         if sweep.adaptive:
             tuning.fit(_open(baselines(sweep), ledger))
             _raise_failures(ledger, baselines(sweep))  # an objective without its baseline would be none

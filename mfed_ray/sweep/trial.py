@@ -99,6 +99,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         while not (ahead := sorted(number for number in self._curve if number > self._told)):
             self._advance()
         self._told = ahead[0]
+        if self._told == experiment.rounds:
+            self._finish()
         values = self._curve[self._told]
         last = min(experiment.rounds, self._setting.ended.get(folder_name(self._point), experiment.rounds))
         return {
@@ -116,6 +118,12 @@ class Trial(tune.Trainable):  # type: ignore[misc]
                 self._curve = read_curve(self._place)
                 return
         raise RunFolderError(f"{self._place}: its tables end before its last checkpoint; remove the folder")
+
+    def _finish(self) -> None:
+        """Let the run come to its end: tables that a kill left may be a round ahead of the last checkpoint."""
+        assert self._events is not None  # noqa: S101 - set by the caller
+        for _ in self._events:
+            pass
 
     def _objective(self, number: int, values: Headlines) -> float:
         name = self._setting.sweep.objective

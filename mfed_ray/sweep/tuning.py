@@ -51,10 +51,10 @@ def check_packages(sweep: Sweep) -> None:
 
 
 class Tuning:
-    """Runs trials in the sweep's folder at ``place``, and keeps its ledger."""
+    """Runs trials in the sweep's folder at ``place``, and keeps its ledger; relative paths start from ``directory``."""
 
-    def __init__(self, sweep: Sweep, place: str, ledger: Ledger, on_event: OnEvent) -> None:
-        self._sweep, self._place, self._ledger = sweep, place, ledger
+    def __init__(self, sweep: Sweep, place: str, directory: Path, ledger: Ledger, on_event: OnEvent) -> None:
+        self._sweep, self._place, self._directory, self._ledger = sweep, place, directory, ledger
         self._first = {identity(point) for point in baselines(sweep)}
         others = sweep.search.samples or 0 if sweep.search.method == "optuna" else len(planned(sweep))
         self._notes = _Notes(sweep, ledger, on_event, len(self._first) + others)
@@ -115,7 +115,7 @@ class Tuning:
 
     def _trainable(self) -> Any:
         ended = {folder_name(entry.point): entry.round for entry in self._ledger if entry.state == "stopped"}
-        setting = Setting(self._sweep, f"{self._place}/trials", Path.cwd(), sys.path, ended)
+        setting = Setting(self._sweep, f"{self._place}/trials", self._directory, sys.path, ended)
         sweep, found = self._sweep, nodes()
 
         def request(config: dict[str, Any]) -> tune.PlacementGroupFactory:

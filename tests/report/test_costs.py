@@ -25,8 +25,11 @@ def test_means_of_a_round_stacked(make_study: MakeStudy) -> None:
     assert [(bar.get_x(), bar.get_width()) for bar in bars] == [(0, 3), (3, 1), (4, 0.5)]
     assert len({(bar.get_facecolor(), bar.get_hatch()) for bar in bars}) == 3
     assert seconds.alt == "seconds a round: mfed 4.5 (fit 3, aggregate 1, evaluate 0.5)."
-    assert size.alt == "MB a round: mfed 5 (up, fit to aggregate 4, down, aggregate to fit 1)."
-    assert figure.caption == ("Mean of a round over all rounds but 0 and 2 seeds; bytes are of all clients together.")
+    assert size.alt == "MB a round: mfed 5 (up 4, down 1)."
+    assert figure.caption == (
+        "Mean of a round over all rounds but 0 and 2 seeds; bytes are of all clients together, down before they fit "
+        "and up after it."
+    )
 
 
 def test_why_there_are_none(make_study: MakeStudy) -> None:

@@ -104,7 +104,7 @@ def finished_rounds(place: Path) -> dict[str, pd.DataFrame]:
 
 
 def table(place: Path) -> pd.DataFrame:
-    frame = load_results(place)
+    frame: pd.DataFrame = load_results(place)
     return frame.astype(str).sort_values(list(frame.columns)).reset_index(drop=True)
 
 
