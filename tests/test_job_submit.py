@@ -146,7 +146,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def call(command: list[str], shell: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=shell, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, env=shell, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.fixture
