@@ -361,3 +361,17 @@ def test_an_optional_package_that_is_not_there_is_named(
         pytest.skip(f"{keys['log_to'][0]} is installed")
     with pytest.raises(ConfigError, match=message):
         run_all(tiny_sweep({"seed": [0]}, **keys), tmp_path / "sweep")
+
+
+def test_the_median_rule_stops_a_trial_that_learns_nothing(tiny_sweep: MakeSweep, tmp_path: Path) -> None:
+    """Both start with the same error in degrees; at round 1 the second still has it, and the first, which is all that it
+    is compared with, less: so its best objective is below the first's mean over rounds 0 and 1."""
+    sweep = tiny_sweep(
+        {"local.learning_rate": [3e-3, 1e-9]},
+        {**TWO_ROUNDS, "local": {"max_steps": 6}},
+        objective="surface_normals",
+        scheduler={"name": "median", "min_trials": 1},
+        max_concurrent=1,
+    )
+    ended = [event.entry for event in run_all(sweep, tmp_path) if event.entry.state != "running"]
+    assert [(entry.state, entry.round) for entry in ended] == [("finished", 2), ("stopped", 1)]
