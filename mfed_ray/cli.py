@@ -3,6 +3,8 @@
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -50,8 +52,11 @@ def run(
     experiment: Experiment,
     overrides: Overrides = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="The run's folder (default: runs/NAME/ALGORITHM-seedSEED). A second run there resumes."),
+        str | None,
+        typer.Option(
+            help="The run's folder, a path or URI (default: runs/NAME/ALGORITHM-seedSEED). A second run there resumes; "
+            "one at a time: a URI cannot be locked."
+        ),
     ] = None,
     address: Address = None,
 ) -> None:
@@ -64,7 +69,7 @@ def run(
     checked = load_experiment(experiment, _on(address, overrides))
     open_datasets(checked, _processes(), counting("drawing images"))  # several processes, and the user can watch
     algorithm = checked.algorithm_name.replace(":", ".")
-    folder = out or Path("runs") / checked.name / f"{algorithm}-seed{checked.seed}"
+    folder = out or str(Path("runs") / checked.name / f"{algorithm}-seed{checked.seed}")
     try:
         show(run_experiment(checked, folder), checked, folder)
     except KeyboardInterrupt:
@@ -80,7 +85,10 @@ def sweep(
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(help="The sweep's folder, a path or URI (default: runs/NAME). A second sweep there resumes."),
+        typer.Option(
+            help="The sweep's folder, a path or URI (default: runs/NAME). A second sweep there resumes; one at a "
+            "time: a URI cannot be locked."
+        ),
     ] = None,
     address: Address = None,
 ) -> None:
@@ -89,36 +97,44 @@ def sweep(
     from mfed_ray.progress import counting, following
     from mfed_ray.results import load, render, summarise
     from mfed_ray.sweep import load_sweep
-    from mfed_ray.sweep.planning import experiments
     from mfed_ray.sweep.run import run as run_sweep
 
     checked = load_sweep(file, overrides or [])
     place = out or str(Path("runs") / checked.name)
-    distinct = {repr(one.data): one for one in experiments(checked).values()}
-    for experiment in distinct.values():
-        open_datasets(experiment, _processes(), counting("drawing images"))
+    draw = partial(open_datasets, processes=_processes(), on_progress=counting("drawing images"))
     try:
-        run_sweep(checked, place, address, following(checked, place))
+        run_sweep(checked, place, address, draw, following(checked, place))
     except KeyboardInterrupt:
         raise RunInterruptedError("interrupted; the same command goes on, finished rounds are kept") from None
-    typer.echo(render(summarise(load(place).metrics), "table"))
+    found = load(place)
+    _warn(found.problems)
+    typer.echo(render(summarise(found.metrics), "table"))
 
 
 @app.command()
 def results(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Runs, sweeps, or folders or URIs of them.")],
     form: Annotated[str, typer.Option("--format", help="table, csv, markdown, latex or json")] = "table",
-    stage: Annotated[str, typer.Option(help="after_aggregation or before_aggregation")] = "after_aggregation",
+    stage: Annotated[
+        str | None,
+        typer.Option(help="after_aggregation or before_aggregation (default: the first, where a run has it)"),
+    ] = None,
 ) -> None:
     """Headline metrics per task, mean and spread over seeds, with Delta_m against local training and a paired test."""
-    from mfed_ray.results import FORMATS, load, render, shortened, summarise
+    from mfed_ray.results import FORMATS, load, render, summarise
 
     if form not in FORMATS:
         raise ConfigError(f"--format: {form!r} is not one of {', '.join(FORMATS)}")
     found = load(paths)
-    for problem in shortened(found.problems):
-        typer.echo(f"mfed: warning: {problem}", err=True)
+    _warn(found.problems)
     typer.echo(render(summarise(found.metrics, stage), form))
+
+
+def _warn(problems: Sequence[str]) -> None:
+    from mfed_ray.results import shortened
+
+    for problem in shortened(problems):
+        typer.echo(f"mfed: warning: {problem}", err=True)
 
 
 @app.command()
@@ -134,11 +150,10 @@ def report(
 ) -> None:
     """Show runs and sweeps: learning curves, Delta_m over hyper-parameters, correlations, costs, clients, pictures."""
     from mfed_ray.report import write_report
-    from mfed_ray.results import load, shortened
+    from mfed_ray.results import load
 
     found = load(paths)
-    for problem in shortened(found.problems):
-        typer.echo(f"mfed: warning: {problem}", err=True)
+    _warn(found.problems)
     target = out or Path("report.html" if form == "html" else "figures")
     files = write_report(found, target, form)
     size = sum(file.stat().st_size for file in files) / 1e6

@@ -117,9 +117,12 @@ def serving(pool: ActorPool, experiment: Experiment, clients: list[ClientSpec]) 
 
 
 def simulate(
-    experiment: Experiment, place: Place, make_backend: MakeBackend, directory: Path
+    experiment: Experiment, place: Place, make_backend: MakeBackend, directory: Path, patience: float = 20.0
 ) -> Generator[Event, None, None]:
-    """Run the rounds that are left. Relative paths of the experiment start from ``directory``."""
+    """Run the rounds that are left. Relative paths of the experiment start from ``directory``.
+
+    A folder that another run holds is waited for, ``patience`` seconds.
+    """
     with _workplace(place) as (path, keep):
         folder, config = RunFolder(path), experiment.resolved()
         folder.check(config, FREE_KEYS)
@@ -130,7 +133,7 @@ def simulate(
         clients = make_clients(located)
         simulation = make_simulation(located, clients)
         _ = simulation.start  # before anything is written: the algorithm may refuse these clients
-        with make_backend(located, simulation.everybody) as backend, folder.locked():
+        with make_backend(located, simulation.everybody) as backend, folder.locked(patience):
             started = environment(directory)
             for event in _recorded(simulation, backend, folder, config, identity(experiment), started):
                 if isinstance(event, RoundReport):

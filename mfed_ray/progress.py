@@ -20,7 +20,7 @@ from mfed_ray.sweep.tuning import TrialEvent
 from mfed_ray.tasks import TASKS
 
 
-def show(events: Iterator[Event], experiment: Experiment, folder: Path) -> None:
+def show(events: Iterator[Event], experiment: Experiment, folder: str | Path) -> None:
     """Follow a run to its end."""
     console = Console()
     title = f"{experiment.name}: {experiment.algorithm_name}, seed {experiment.seed}, in {folder}"

@@ -23,6 +23,12 @@ def is_remote(place: str | Path) -> bool:
     return "://" in str(place)
 
 
+def below(place: str, name: str) -> str:
+    """The place of a file or folder in another; a URI keeps its query at its end."""
+    path, mark, query = place.partition("?") if is_remote(place) else (place, "", "")
+    return f"{path}/{name}{mark}{query}"
+
+
 def locate(place: str | Path) -> tuple[fs.FileSystem, str]:
     """The file system of a place, and the place's path there. Raises RunFolderError where no such system is known."""
     if not is_remote(place):

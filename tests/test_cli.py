@@ -52,6 +52,53 @@ def test_run_then_results(config: Path, tmp_path: Path) -> None:
     assert table[0]["Delta_m [%] mean"] == 0.0
 
 
+def test_a_run_lives_at_a_uri_as_it_does_in_a_folder(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = f"file://{tmp_path}/there"
+    assert here(capsys, "run", config, "rounds=1", "--out", place) == (0, "")
+    assert here(capsys, "run", config, "rounds=1", "--out", "folder") == (0, "")
+    pd.testing.assert_frame_equal(load_results(place), load_results("folder"), check_exact=True)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name in ("there", "folder", "file:")) == [
+        "folder",
+        "there",
+    ]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*")}
+    assert here(capsys, "run", config, "rounds=1", "--out", place) == (0, "")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "there").rglob("*")} == before
+    code, told = here(capsys, "run", config, "rounds=2", "--out", place)
+    assert (code, told) == (2, f"mfed: {place} holds a run with another rounds; choose another folder with --out\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["SWEEP", "spaec.seed=[1]"], "spaec: unknown key; did you mean 'space'?"),
+        (["SWEEP", "experiment.rounds=0"], "trial seed=0: rounds: input should be greater than or equal to 1, found 0"),
+        (["SWEEP", "--out", "s4://bucket/x"], "s4://bucket/x/sweep.yaml: cannot be reached"),
+    ],
+)
+def test_what_is_wrong_with_a_sweep_is_one_sentence(
+    config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = {"name": "s", "experiment": {"base": str(config)}, "space": {"seed": [0, 1]}}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    before = sorted(tmp_path.iterdir())
+    code, told = here(capsys, "sweep", *("sweep.yaml" if one == "SWEEP" else one for one in arguments))
+    assert code == 2
+    assert told.startswith(f"mfed: {message}")
+    assert told.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
 @pytest.mark.xdist_group("ray")
 def test_ray_run_resumes_after_a_kill_and_equals_an_undisturbed_one(config: Path, tmp_path: Path) -> None:
     """SIGKILL leaves no time to tidy up; the same command goes on and the tables come out the same."""

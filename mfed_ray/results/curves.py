@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 import pyarrow.parquet as pq
 
-from mfed_ray.storage import locate
+from mfed_ray.storage import below, locate
 from mfed_ray.tasks import TASKS
 
 Headlines = Mapping[str, float]
@@ -13,7 +13,7 @@ Headlines = Mapping[str, float]
 
 def read_curve(place: str) -> dict[int, Headlines]:
     """``headline_curve`` of the run whose folder is at a path or URI; empty where no round was written yet."""
-    system, path = locate(f"{place}/metrics.parquet")
+    system, path = locate(below(place, "metrics.parquet"))
     try:
         return headline_curve(pq.read_table(path, filesystem=system).to_pandas())
     except FileNotFoundError:

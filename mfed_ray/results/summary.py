@@ -13,8 +13,10 @@ from mfed_ray.tasks import TASKS
 __all__ = ["BEST", "DELTA", "summarise"]
 
 
-def summarise(results: pd.DataFrame, stage: str = "after_aggregation") -> pd.DataFrame:
+def summarise(results: pd.DataFrame, stage: str | None = None) -> pd.DataFrame:
     """One row per experiment and variant; per task the headline metric's mean over clients in the last round.
+
+    ``stage``: after_aggregation or before_aggregation; by default the first, where a run was evaluated there.
 
     ``results`` is what ``load_results`` returns. Rows are sorted by experiment, then local, then variants, numbers by
     value. Columns:
@@ -36,6 +38,9 @@ def summarise(results: pd.DataFrame, stage: str = "after_aggregation") -> pd.Dat
     """
     headline = results["task"].map({name: task.headline.metric for name, task in TASKS.items()})
     values = results[results["metric"] == headline]
+    if stage is None:
+        after = ((values["stage"] == "after_aggregation") & (values["round"] > 0)).any()
+        stage = "after_aggregation" if after else "before_aggregation"
     if not ((values["stage"] == stage) & (values["round"] > 0)).any():
         found = ", ".join(sorted(set(results.loc[results["round"] > 0, "stage"]))) or "none"
         raise RunFolderError(f"no run has values at stage {stage!r} after round 0; stages found there: {found}")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import ray
+import torch
 import yaml
 from ray._private import services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.grpc_utils import init_grpc_channel
+from ray._private.utils import get_num_cpus
 from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 from ray.exceptions import AuthenticationError
@@ -57,6 +60,13 @@ def connect(address: str | None) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise PlacementError(f"{place} cannot be joined ({reason}); it needs the cluster's Ray and Python") from error
+
+
+def own_node(address: str | None) -> list[Node]:
+    """The node that ``connect`` would start here; none where it would join a cluster, or has."""
+    if ray.is_initialized() or (address or os.environ.get("RAY_ADDRESS") or "local") != "local":
+        return []
+    return [{"name": socket.gethostname(), "CPU": float(get_num_cpus()), "GPU": float(torch.cuda.device_count())}]
 
 
 def _check_head(asked: str, place: str) -> None:

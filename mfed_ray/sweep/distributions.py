@@ -1,12 +1,25 @@
 """What a sweep draws values from."""
 
-from typing import Any
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, model_serializer, model_validator
+from pydantic import AfterValidator, Field, model_serializer, model_validator
 from ray import tune
 
 from mfed_ray.experiment.schema import Section
+
+
+def plain(values: Sequence[Any]) -> tuple[Any, ...]:
+    """Values as they come back from a sweep's folder. Raises ValueError for one that is no YAML and JSON value."""
+    try:
+        return tuple(json.loads(json.dumps(list(values))))
+    except TypeError as error:
+        raise ValueError(
+            f"{error}, found in {list(values)}; expected numbers, texts, booleans, null, lists and mappings (a date "
+            "needs quotes)"
+        ) from error
 
 
 class Distribution(Section):
@@ -18,7 +31,7 @@ class Distribution(Section):
     """Uniform in the logarithm; both above 0."""
     integers: tuple[int, int] | None = None
     """Both ends included."""
-    choice: tuple[Any, ...] | None = Field(None, min_length=1)
+    choice: Annotated[tuple[Any, ...], AfterValidator(plain)] | None = Field(None, min_length=1)
 
     @model_validator(mode="after")
     def _check(self) -> "Distribution":
@@ -56,6 +69,13 @@ class Distribution(Section):
         if self.integers is not None:
             return tune.randint(self.integers[0], self.integers[1] + 1)
         return tune.loguniform(*self.log_uniform) if self.log_uniform else tune.uniform(*(self.uniform or ()))
+
+    def holds(self, value: Any) -> bool:
+        """Whether it could have been drawn."""
+        if self.choice is not None:
+            return value in self.choice
+        low, high = self.uniform or self.log_uniform or self.integers or (0, 0)
+        return isinstance(value, int | float) and low <= value <= high
 
     def corners(self) -> tuple[Any, ...]:
         """The values that a fault would show at: both ends, or every choice."""

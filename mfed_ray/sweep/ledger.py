@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.storage import read_text, replace_text
+from mfed_ray.storage import below, read_text, replace_text
 from mfed_ray.sweep.points import Point, identity
 
 State = Literal["running", "finished", "stopped", "failed"]
@@ -30,8 +30,23 @@ class Ledger:
     """``trials.json`` of a sweep's folder, replaced whole at every change."""
 
     def __init__(self, place: str) -> None:
-        self._place = f"{place}/trials.json"
-        self._entries = {identity(entry.point): entry for entry in _entries(self._place)}
+        self._place = below(place, "trials.json")
+        self._searched: str | None = None
+        self._entries: dict[str, Entry] = {}
+        text = read_text(self._place)
+        if text is not None:
+            self._take(text)
+
+    def _take(self, text: str) -> None:
+        try:
+            tree = json.loads(text)
+            self._searched = tree["searched"]
+            self._entries = {identity(one["point"]): Entry(**one) for one in tree["trials"]}
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunFolderError(
+                f"{self._place}: cannot be read as a sweep's trials ({error}); remove it, and the sweep goes on from "
+                "its trials' folders"
+            ) from error
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -41,17 +56,23 @@ class Ledger:
         return self._entries.get(identity(point))
 
     def note(self, entry: Entry) -> Entry:
-        """Write down how a trial stands. A finished run stays finished, even where a scheduler would now stop it."""
+        """Write down how a trial stands; as it is now known. One that is closed stays so when it is told again."""
         known = self.get(entry.point)
-        if known and known.state == "finished" and entry.state in ("running", "stopped"):
-            entry = replace(known, objective=entry.objective if entry.state == "stopped" else known.objective)
+        if known and known.state in CLOSED:
+            return known
         self._entries[identity(entry.point)] = entry
-        replace_text(self._place, json.dumps([asdict(one) for one in self], indent=1))
+        self._write()
         return entry
 
+    def has_searched(self, search: str) -> bool:
+        """Whether this search, in words, has come to its end here."""
+        return self._searched == search
 
-def _entries(place: str) -> list[Entry]:
-    try:
-        return [Entry(**tree) for tree in json.loads(read_text(place) or "[]")]
-    except (ValueError, TypeError) as error:
-        raise RunFolderError(f"{place}: cannot be read as a sweep's trials ({error}); remove it to go on") from error
+    def end_search(self, search: str) -> None:
+        """Write down that it has."""
+        self._searched = search
+        self._write()
+
+    def _write(self) -> None:
+        trials = [asdict(one) for one in self]
+        replace_text(self._place, json.dumps({"searched": self._searched, "trials": trials}, indent=1))

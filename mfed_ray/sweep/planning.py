@@ -1,25 +1,62 @@
 """What a sweep is going to run, checked before anything starts."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from mfed_ray.driver import identity as run_identity
 from mfed_ray.errors import ConfigError, PlacementError
 from mfed_ray.experiment import Experiment
-from mfed_ray.runtime.placement import place
+from mfed_ray.runtime.placement import Node, place
 from mfed_ray.sweep.distributions import Distribution
 from mfed_ray.sweep.points import Point, baselines, experiment_at, label, planned
 from mfed_ray.sweep.schema import DELTA_M, Sweep
 
 
-def experiments(sweep: Sweep) -> dict[str, Experiment]:
-    """Every trial that is known before, by its label: baselines and points; of Optuna's space each end and choice.
+@dataclass(frozen=True)
+class Plan:
+    """The points that are known before: baselines, which come first, and those of a grid or random search."""
 
-    Raises ConfigError for the first that is no experiment, or that has no client for the objective.
-    """
-    points = [*baselines(sweep), *(_corners(sweep) if sweep.search.method == "optuna" else planned(sweep))]
-    found = {label(point): experiment_at(sweep, point) for point in points}
-    for name, experiment in found.items():
+    first: Sequence[Point]
+    then: Sequence[Point]
+    experiments: Mapping[str, Experiment]
+    """By label; of Optuna's space instead one at each end of a range and for each choice."""
+
+    @property
+    def points(self) -> list[Point]:
+        """All of them."""
+        return [*self.first, *self.then]
+
+
+def plan(sweep: Sweep) -> Plan:
+    """Raises ConfigError for a point that is no experiment, that has no client for the objective, or that is another's
+    run under another name; a point that is a baseline's run is left to the baseline."""
+    first = baselines(sweep)
+    _check_samples(sweep)
+    others = _corners(sweep) if sweep.search.method == "optuna" else planned(sweep)
+    points = [*first, *others]
+    kept: dict[str, int] = {}
+    experiments: dict[str, Experiment] = {}
+    for index, point in enumerate(points):
+        experiment, name = experiment_at(sweep, point), label(point)
         _check_objective(sweep, name, experiment)
-    return found
+        same = kept.setdefault(run_identity(experiment).run_id, index)
+        if same == index:
+            experiments[name] = experiment
+        elif not same < len(first) <= index:
+            raise ConfigError(f"trial {name}: would be the same run as {label(points[same])}; leave one of them out")
+    then = [points[index] for index in kept.values() if index >= len(first)]
+    return Plan(first, [] if sweep.search.method == "optuna" else then, experiments)
+
+
+def _check_samples(sweep: Sweep) -> None:
+    choices = [one.choice for one in sweep.space.values() if isinstance(one, Distribution)]
+    if sweep.search.method == "optuna" and all(choices):
+        points = math.prod(len(one or ()) for one in choices)
+        if (sweep.search.samples or 0) > points:
+            raise ConfigError(
+                f"search.samples: {sweep.search.samples} found, but the space has {points} points; use method grid"
+            )
 
 
 def _corners(sweep: Sweep) -> list[Point]:
@@ -43,7 +80,7 @@ def _check_objective(sweep: Sweep, name: str, experiment: Experiment) -> None:
         )
 
 
-def actors_of(experiment: Experiment, nodes: Sequence[Mapping[str, float | str]]) -> int:
+def actors_of(experiment: Experiment, nodes: Sequence[Node]) -> int:
     """How many client actors a trial gets: as many as a run on these nodes. Raises PlacementError for none."""
     r = experiment.runtime
     if r.backend == "serial":
@@ -52,9 +89,9 @@ def actors_of(experiment: Experiment, nodes: Sequence[Mapping[str, float | str]]
     return place(nodes, clients, r.cpus_per_client, r.gpus_per_client, r.max_actors).actors
 
 
-def check_placement(known: Mapping[str, Experiment], nodes: Sequence[Mapping[str, float | str]]) -> None:
-    """Raises PlacementError for the first trial that the nodes could never hold."""
-    for name, experiment in known.items():
+def check_placement(experiments: Mapping[str, Experiment], nodes: Sequence[Node]) -> None:
+    """Raises PlacementError for the first trial, by label, that the nodes could never hold."""
+    for name, experiment in experiments.items():
         try:
             actors_of(experiment, nodes)
         except PlacementError as error:

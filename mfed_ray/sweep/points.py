@@ -115,6 +115,7 @@ def _told(key: str, value: Any) -> str:
 
 
 def folder_name(point: Point) -> str:
-    """The name of the point's run folder: its label as far as file names allow, and a digest."""
-    readable = re.sub(r"[^A-Za-z0-9._=-]+", "_", label(point))[:100]
+    """The name of the point's run folder, whatever the order of its keys: its label, so far as file names allow, and a
+    digest."""
+    readable = re.sub(r"[^A-Za-z0-9._=-]+", "_", label(dict(sorted(point.items()))))[:100]
     return f"{readable}-{hashlib.blake2b(identity(point).encode(), digest_size=4).hexdigest()}"

@@ -1,18 +1,20 @@
 """A sweep from its first trial to its last, on Ray Tune."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import yaml
 
 from mfed_ray.errors import RunFolderError, SweepError
-from mfed_ray.results.run_folder import RunFolder, differing
-from mfed_ray.runtime.cluster import connect, nodes
-from mfed_ray.storage import is_remote, read_text, replace_text
+from mfed_ray.experiment import Experiment
+from mfed_ray.results.run_folder import RunFolder, differing, parse_config
+from mfed_ray.runtime.cluster import connect, nodes, own_node
+from mfed_ray.storage import below, is_remote, read_text, replace_text
 from mfed_ray.sweep.ledger import CLOSED, Ledger
-from mfed_ray.sweep.planning import check_placement, experiments
-from mfed_ray.sweep.points import Point, baselines, identity, label, planned
+from mfed_ray.sweep.planning import Plan, check_placement, plan
+from mfed_ray.sweep.points import Point, identity, label
 from mfed_ray.sweep.schema import CONFIG, Sweep
 from mfed_ray.sweep.tuning import OnEvent, Tuning, check_packages
 
@@ -20,48 +22,51 @@ SHARED = ("name", "experiment")
 """Keys that must stay when a sweep's folder is used again. The others may change: an old point is the same run."""
 
 
-def run(sweep: Sweep, place: str | Path, address: str | None, on_event: OnEvent) -> None:
+def run(
+    sweep: Sweep, place: str | Path, address: str | None, prepare: Callable[[Experiment], object], on_event: OnEvent
+) -> None:
     """Run every trial that has not ended, in the sweep's folder at ``place``, a path or a URI.
 
-    Raises InputError before anything is written if the sweep, the folder or the cluster is wrong, and SweepError at
-    the end if trials failed.
+    ``prepare`` sees an experiment with each data section before any trial starts. Raises InputError before anything is
+    written if the sweep, the folder or the cluster is wrong, and SweepError at the end if trials failed.
     """
+    directory = Path.cwd()
     place = str(place) if is_remote(place) else str(Path(place).resolve())
-    known = experiments(sweep)
+    planned = plan(sweep)
     check_packages(sweep)
     _check_folder(sweep, place)
-    if not _is_open(sweep, Ledger(place)):
+    if not _is_open(sweep, planned, Ledger(place)):
         return
-    directory = Path.cwd()
-    connect(address or next(iter(known.values())).runtime.address)
-    check_placement(known, nodes())
+    address = address or next(iter(planned.experiments.values())).runtime.address
+    if here := own_node(address):
+        check_placement(planned.experiments, here)  # before Ray takes its seconds to start
+    connect(address)
+    check_placement(planned.experiments, nodes())
+    for experiment in {repr(one.data): one for one in planned.experiments.values()}.values():
+        prepare(experiment)
     with _held(place):
-        replace_text(f"{place}/{CONFIG}", yaml.safe_dump(sweep.resolved(), sort_keys=False))
+        replace_text(below(place, CONFIG), yaml.safe_dump(sweep.resolved(), sort_keys=False))
         ledger = Ledger(place)
-        tuning = Tuning(sweep, place, directory, ledger, on_event)
+        tuning = Tuning(sweep, planned, place, directory, ledger, on_event)
         if sweep.adaptive:
-            tuning.fit(_open(baselines(sweep), ledger))
-            _raise_failures(ledger, baselines(sweep))  # an objective without its baseline would be none
+            tuning.fit(_open(planned.first, ledger))
+            _raise_failures(ledger, planned.first)  # an objective without its baseline would be none
             tuning.adapt()
+            ledger.end_search(_search(sweep))
         else:
-            tuning.fit(_open(_points(sweep, ledger), ledger))
-        _raise_failures(ledger, _points(sweep, ledger))
+            tuning.fit(_open(planned.points, ledger))
+        _raise_failures(ledger, tuning.points)
 
 
-def _points(sweep: Sweep, ledger: Ledger) -> list[Point]:
-    """All points, baselines first; of Optuna's those that it has proposed."""
-    if sweep.search.method != "optuna":
-        return [*baselines(sweep), *planned(sweep)]
-    return [entry.point for entry in ledger]
-
-
-def _is_open(sweep: Sweep, ledger: Ledger) -> bool:
+def _is_open(sweep: Sweep, planned: Plan, ledger: Ledger) -> bool:
     """Whether anything is left to do."""
-    if sweep.search.method != "optuna":
-        return bool(_open(_points(sweep, ledger), ledger))
-    first = {identity(point) for point in baselines(sweep)}
-    tried = [entry for entry in ledger if identity(entry.point) not in first and entry.state in CLOSED]
-    return bool(_open(baselines(sweep), ledger)) or len(tried) < (sweep.search.samples or 0)
+    searching = sweep.search.method == "optuna" and not ledger.has_searched(_search(sweep))
+    failed = sweep.search.method == "optuna" and any(entry.state == "failed" for entry in ledger)
+    return searching or failed or bool(_open(planned.points, ledger))
+
+
+def _search(sweep: Sweep) -> str:
+    return identity({key: sweep.resolved()[key] for key in ("space", "search")})
 
 
 def _open(points: Sequence[Point], ledger: Ledger) -> list[Point]:
@@ -80,18 +85,20 @@ def _raise_failures(ledger: Ledger, points: Sequence[Point]) -> None:
 
 def _check_folder(sweep: Sweep, place: str) -> None:
     """Raises RunFolderError where the folder holds something else."""
-    text = read_text(f"{place}/{CONFIG}")
+    file = below(place, CONFIG)
+    text = read_text(file)
     if text is None:
         if not is_remote(place):
             RunFolder(Path(place)).check_free()
         return
-    found, own = yaml.safe_load(text), sweep.resolved()
+    found, own = parse_config(BytesIO(text.encode()), file), sweep.resolved()
     if wrong := sorted(differing({k: found.get(k) for k in SHARED}, {k: own[k] for k in SHARED})):
         raise RunFolderError(f"{place} holds a sweep with another {', '.join(wrong)}; choose another folder with --out")
 
 
 @contextmanager
 def _held(place: str) -> Iterator[None]:
+    """Two sweeps at once would run the same trials. At a URI nothing can be locked."""
     if is_remote(place):
         yield
         return

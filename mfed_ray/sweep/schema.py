@@ -1,6 +1,5 @@
 """The configuration of a sweep: every key, its type, its default and what is allowed."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment.loading import Tree, load_base, load_tree
 from mfed_ray.experiment.schema import Section, sentences
-from mfed_ray.sweep.distributions import Distribution, is_distribution
+from mfed_ray.sweep.distributions import Distribution, is_distribution, plain
 from mfed_ray.tasks import TASKS
 
 CONFIG = "sweep.yaml"
@@ -128,7 +127,7 @@ def _flattened(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]
                 raise ValueError(f"{key} has no values; expected a list of at least one")
             if key == WHOLE and not all(isinstance(one, Mapping) and "name" in one for one in value):
                 raise ValueError("experiment: expected a list of mappings of an experiment's keys, each with a name")
-            yield key, tuple(json.loads(json.dumps(value)))  # as it comes back from the sweep's folder
+            yield key, plain(value)
         elif is_distribution(value):
             yield key, Distribution.model_validate(value)
         elif isinstance(value, Mapping) and value:
@@ -141,6 +140,10 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     """A sweep's YAML file with ``key=value`` overrides on top. Raises ConfigError."""
     path = Path(path)
     tree = load_tree(path, overrides)
+    if "space" not in tree and "clients" in tree:
+        raise ConfigError(
+            f"{path}: is an experiment, not a sweep; use mfed run, or name it as a sweep's experiment.base"
+        )
     if isinstance(tree.get("experiment"), dict):
         tree["experiment"] = load_base(tree["experiment"], path.parent)
     return parse_sweep(tree)

@@ -19,29 +19,31 @@ from mfed_ray.runtime.contract import Backend
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, import_from
 from mfed_ray.simulation import RoundReport
-from mfed_ray.storage import is_remote
+from mfed_ray.storage import below, is_remote
 from mfed_ray.sweep.points import Point, baseline_of, experiment_at, folder_name
 from mfed_ray.sweep.schema import CONFIG, DELTA_M, Sweep
 from mfed_ray.tasks import TASKS
 
 POINT, ROUND, OBJECTIVE, FAILED = "point", "round", "objective", "failed"
 """Keys of a trial's config and results."""
+PATIENCE = 86_400.0
+"""Seconds that a trial waits for another that has the same point: Optuna may propose one twice."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the trials of a sweep share. ``runs``: the place of their folders; ``ended``: by folder, the round at which
-    a scheduler has ended a trial before."""
+    """What the trials of a sweep share. ``folder``: the sweep's; ``ended``: by trial's folder, the round at which a
+    scheduler has ended it before."""
 
     sweep: Sweep
-    runs: str
+    folder: str
     directory: Path
     path: Sequence[str]
     ended: Mapping[str, int] = field(default_factory=dict)
 
     def place(self, point: Point) -> str:
         """The folder of the point's run."""
-        return f"{self.runs}/{folder_name(point)}"
+        return below(self.folder, f"trials/{folder_name(point)}")
 
 
 def resources(experiment: Experiment, actors: int) -> tune.PlacementGroupFactory:
@@ -93,9 +95,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _step(self) -> dict[str, Any]:
         experiment = experiment_at(self._setting.sweep, self._point)
         if self._events is None:
-            check_shared(self._setting.runs)
+            check_shared(self._setting.folder)
             self._curve = read_curve(self._place)
-            self._events = simulate(experiment, self._place, self._backend, self._setting.directory)
+            self._events = simulate(experiment, self._place, self._backend, self._setting.directory, PATIENCE)
         while not (ahead := sorted(number for number in self._curve if number > self._told)):
             self._advance()
         self._told = ahead[0]
@@ -113,11 +115,10 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _advance(self) -> None:
         """One round further."""
         assert self._events is not None  # noqa: S101 - set by the caller
-        for event in self._events:
-            if isinstance(event, RoundReport):
-                self._curve = read_curve(self._place)
-                return
-        raise RunFolderError(f"{self._place}: its tables end before its last checkpoint; remove the folder")
+        last = next((event.round for event in self._events if isinstance(event, RoundReport)), None)
+        self._curve = read_curve(self._place)
+        if last is None and max(self._curve, default=-1) <= self._told:  # else another process has just finished it
+            raise RunFolderError(f"{self._place}: its tables end before its last checkpoint; move the folder away")
 
     def _finish(self) -> None:
         """Let the run come to its end: tables that a kill left may be a round ahead of the last checkpoint."""
@@ -171,10 +172,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             self._events = None
 
 
-def check_shared(runs: str) -> None:
+def check_shared(folder: str) -> None:
     """Raises RunFolderError where this process's machine does not see what the sweep began on another."""
-    folder = Path(runs).parent
-    if not is_remote(runs) and not (folder / CONFIG).exists():
+    if not is_remote(folder) and not (Path(folder) / CONFIG).exists():
         raise RunFolderError(
             f"{folder}: not to be seen on {socket.gethostname()}, where a trial was placed; choose with --out a folder "
             "that all nodes mount, or a URI as s3://bucket/folder"

@@ -1,6 +1,7 @@
 """Ray Tune, set up for a sweep: trials, their resources, who stops them, who is told."""
 
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
@@ -10,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from mfed_ray.errors import ConfigError
 from mfed_ray.runtime.cluster import nodes
+from mfed_ray.storage import below
 from mfed_ray.sweep.distributions import Distribution
 from mfed_ray.sweep.ledger import Entry, Ledger, State
-from mfed_ray.sweep.planning import actors_of, experiments
-from mfed_ray.sweep.points import Point, baselines, experiment_at, folder_name, identity, planned
+from mfed_ray.sweep.planning import Plan, actors_of
+from mfed_ray.sweep.points import Point, experiment_at, folder_name
 from mfed_ray.sweep.schema import Sweep
 from mfed_ray.sweep.trial import FAILED, OBJECTIVE, POINT, ROUND, Setting, Trial, resources
 
@@ -53,11 +56,35 @@ def check_packages(sweep: Sweep) -> None:
 class Tuning:
     """Runs trials in the sweep's folder at ``place``, and keeps its ledger; relative paths start from ``directory``."""
 
-    def __init__(self, sweep: Sweep, place: str, directory: Path, ledger: Ledger, on_event: OnEvent) -> None:
-        self._sweep, self._place, self._directory, self._ledger = sweep, place, directory, ledger
-        self._first = {identity(point) for point in baselines(sweep)}
-        others = sweep.search.samples or 0 if sweep.search.method == "optuna" else len(planned(sweep))
-        self._notes = _Notes(sweep, ledger, on_event, len(self._first) + others)
+    def __init__(
+        self, sweep: Sweep, planned: Plan, place: str, directory: Path, ledger: Ledger, on_event: OnEvent
+    ) -> None:
+        self._sweep, self._planned, self._ledger = sweep, planned, ledger
+        self._place, self._directory = place, directory
+        self._notes = _Notes(self, ledger, on_event)
+
+    @property
+    def points(self) -> list[Point]:
+        """Those that are known: of Optuna's the baselines, and what it has proposed in this space."""
+        return [*self._planned.points, *(self._proposed() if self._searches else [])]
+
+    @property
+    def total(self) -> int:
+        """How many trials there will have been."""
+        return len(self._planned.points) + (self._sweep.search.samples or 0 if self._searches else 0)
+
+    def rounds(self, point: Point) -> int:
+        """How many rounds the point's run has."""
+        return experiment_at(self._sweep, point).rounds
+
+    @property
+    def _searches(self) -> bool:
+        return self._sweep.search.method == "optuna"
+
+    def _proposed(self) -> list[Point]:
+        space = {key: one for key, one in self._sweep.space.items() if isinstance(one, Distribution)}
+        points = [entry.point for entry in self._ledger if entry.point.keys() == space.keys()]
+        return [point for point in points if all(space[key].holds(value) for key, value in point.items())]
 
     def fit(self, points: Sequence[Point]) -> None:
         """Run these points to their end."""
@@ -67,15 +94,15 @@ class Tuning:
     def adapt(self) -> None:
         """Run the sweep's points under its scheduler and search."""
         settings: dict[str, Any] = {"metric": OBJECTIVE, "mode": "max", "scheduler": self._scheduler()}
-        if self._sweep.search.method != "optuna":
-            self._fit({POINT: tune.grid_search(planned(self._sweep))}, tune.TuneConfig(**settings))
+        if not self._searches:
+            self._fit({POINT: tune.grid_search(list(self._planned.then))}, tune.TuneConfig(**settings))
             return
         space = {key: one.domain() for key, one in self._sweep.space.items() if isinstance(one, Distribution)}
         settings |= {"search_alg": self._optuna(), "num_samples": self._sweep.search.samples}
         self._fit({POINT: space}, tune.TuneConfig(**settings))
 
     def _scheduler(self) -> TrialScheduler:
-        s, rounds = self._sweep.scheduler, max(one.rounds for one in experiments(self._sweep).values())
+        s, rounds = self._sweep.scheduler, max(one.rounds for one in self._planned.experiments.values())
         if s.name == "asha":
             return AsyncHyperBandScheduler(
                 ROUND, max_t=rounds, grace_period=s.grace_rounds, reduction_factor=s.reduction_factor
@@ -90,8 +117,7 @@ class Tuning:
         from ray.tune.search.optuna import OptunaSearch
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        known = [entry.point for entry in self._ledger if identity(entry.point) not in self._first]
-        again = [{f"{POINT}/{key}": value for key, value in point.items()} for point in known]
+        again = [{f"{POINT}/{key}": value for key, value in point.items()} for point in self._proposed()]
         seed = self._sweep.search.seed + len(again)  # with the old one it would propose the old points anew
         return OptunaSearch(seed=seed, points_to_evaluate=again or None)
 
@@ -99,8 +125,9 @@ class Tuning:
         config.reuse_actors = True
         config.max_concurrent_trials = self._sweep.max_concurrent
         os.environ.update(QUIET)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what fails is told by the notes
         with ExitStack() as stack:
-            logs = f"{self._place}/logs"
+            logs = below(self._place, "logs")
             if not self._sweep.log_to:
                 logs = stack.enter_context(tempfile.TemporaryDirectory(prefix="mfed_ray_"))
             run_config = tune.RunConfig(
@@ -115,7 +142,7 @@ class Tuning:
 
     def _trainable(self) -> Any:
         ended = {folder_name(entry.point): entry.round for entry in self._ledger if entry.state == "stopped"}
-        setting = Setting(self._sweep, f"{self._place}/trials", self._directory, sys.path, ended)
+        setting = Setting(self._sweep, self._place, self._directory, sys.path, ended)
         sweep, found = self._sweep, nodes()
 
         def request(config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -141,8 +168,8 @@ class Tuning:
 class _Notes(tune.Callback):  # type: ignore[misc]
     """Tune's events into the ledger, and out to whoever watches."""
 
-    def __init__(self, sweep: Sweep, ledger: Ledger, on_event: OnEvent, total: int) -> None:
-        self._sweep, self._ledger, self._on_event, self._total = sweep, ledger, on_event, total
+    def __init__(self, tuning: Tuning, ledger: Ledger, on_event: OnEvent) -> None:
+        self._tuning, self._ledger, self._on_event = tuning, ledger, on_event
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles what it was set up with, which no one reads again; a sweep resumes from its ledger."""
@@ -159,20 +186,18 @@ class _Notes(tune.Callback):  # type: ignore[misc]
     def on_trial_complete(self, *, trial: Any, **_: Any) -> None:
         """A trial has reached its last round, was stopped by the scheduler, or cannot run with its input."""
         result = trial.last_result
-        done: State = "finished" if result[ROUND] == self._rounds(trial.config[POINT]) else "stopped"
+        done: State = "finished" if result[ROUND] == self._tuning.rounds(trial.config[POINT]) else "stopped"
         self._tell(self._ledger.note(_entry(trial, "failed" if FAILED in result else done, result, result.get(FAILED))))
 
     def on_trial_error(self, *, trial: Any, **_: Any) -> None:
         """A trial failed once more than it is retried."""
-        error = trial.get_pickled_error() or trial.get_error()
-        self._tell(self._ledger.note(_entry(trial, "failed", trial.last_result, _sentence(error))))
-
-    def _rounds(self, point: Point) -> int:
-        return experiment_at(self._sweep, point).rounds
+        message = _sentence(trial.get_pickled_error())
+        self._tell(self._ledger.note(_entry(trial, "failed", trial.last_result, message)))
 
     def _tell(self, entry: Entry) -> None:
-        ended = sum(one.state != "running" for one in self._ledger)
-        self._on_event(TrialEvent(entry, self._rounds(entry.point), ended, self._total))
+        entries = (self._ledger.get(point) for point in self._tuning.points)
+        ended = sum(one is not None and one.state != "running" for one in entries)
+        self._on_event(TrialEvent(entry, self._tuning.rounds(entry.point), ended, self._tuning.total))
 
 
 def _entry(trial: Any, state: State, result: dict[str, Any] | None = None, message: str | None = None) -> Entry:
@@ -184,5 +209,6 @@ def _entry(trial: Any, state: State, result: dict[str, Any] | None = None, messa
 
 
 def _sentence(error: BaseException | None) -> str:
-    """The last line of what a trial's process said."""
-    return str(error).strip().splitlines()[-1]
+    """The last line of what a trial's process said, if it came to that."""
+    told = "" if error is None or isinstance(error, ray.exceptions.RayActorError) else str(error).strip()
+    return told.splitlines()[-1] if told else "the process of its driver died"

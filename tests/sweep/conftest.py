@@ -38,5 +38,5 @@ def tiny_file(tiny_tree: dict[str, Any], tmp_path_factory: pytest.TempPathFactor
 def run_all(sweep: Sweep, place: Path | str) -> list[TrialEvent]:
     """Run the sweep on the tests' Ray; its events."""
     events: list[TrialEvent] = []
-    run(sweep, place, None, events.append)
+    run(sweep, place, None, lambda _: None, events.append)
     return events

@@ -1,5 +1,6 @@
 """A sweep's file: what is read, and what is refused."""
 
+import datetime as dt
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 from mfed_ray.errors import ConfigError
 from mfed_ray.sweep import load_sweep, parse_sweep
 from mfed_ray.sweep.distributions import Distribution
-from mfed_ray.sweep.planning import experiments
+from mfed_ray.sweep.planning import plan
 
 SWEEPS = sorted((Path(__file__).resolve().parents[2] / "sweeps").glob("*.yaml"))
 TREE: dict[str, Any] = {"name": "s", "experiment": {}, "space": {"seed": [0, 1]}}
@@ -39,6 +40,10 @@ def test_distributions_are_read_and_written_as_they_stand() -> None:
         ({"space": {"seed": []}}, "^space: seed has no values; expected a list of at least one$"),
         ({"space": {"seed": 3}}, r"^space: seed is 3; expected a list of values, or a distribution as \{uniform: "),
         ({"space": {"experiment": [{"rounds": 3}]}}, "^space: experiment: expected a list of mappings of an exp"),
+        (
+            {"space": {"x": [dt.date(2024, 1, 1)]}},
+            "^space: object of type date is not JSON serializable, found in ",
+        ),
         ({"search": {"method": "grib"}}, "^search.method: input should be 'grid', 'random' or 'optuna', found 'grib'$"),
         ({"search": {"samples": 3}}, "^search.samples: 3 found, but method grid has no samples, it tries every"),
         ({"search": {"method": "random"}}, "^search.samples: None found, but method random needs search.samples$"),
@@ -75,6 +80,13 @@ def test_what_is_wrong_with_a_distribution(space: dict[str, Any], message: str) 
         parse_sweep({**TREE, "space": {"x": space}, "search": {"method": "random", "samples": 1}})
 
 
+def test_an_experiment_is_no_sweep(tiny_file: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"tiny.yaml: is an experiment, not a sweep; use mfed run, or name it as a sweep's"
+    ):
+        load_sweep(tiny_file)
+
+
 def test_base_lies_beside_the_sweep_and_overrides_reach_into_both(tiny_file: Path, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "base.yaml").write_text(tiny_file.read_text(encoding="utf-8"), encoding="utf-8")
@@ -93,8 +105,7 @@ def test_shipped_sweeps_say_how_to_run_them_and_are_right(path: Path) -> None:
     sweep = load_sweep(path)
     assert sweep.name == path.stem
     assert sweep.space["seed"] == (0, 1, 2)
-    known = experiments(sweep)
-    assert f"{len(known)} trials" in path.read_text(encoding="utf-8")
+    assert f"{len(plan(sweep).points)} trials" in path.read_text(encoding="utf-8")
 
 
 def test_the_shipped_sweeps_are_three() -> None:
