@@ -30,22 +30,16 @@ def load_tree(path: Path, overrides: Sequence[str] = ()) -> Tree:
     mapping with another ``name`` or ``format`` (an algorithm, a dataset) replaces whole, because the keys of one do not
     belong to another. Raises ConfigError.
     """
-    tree = load_base(_read(path), path.parent)
+    tree = _read(path)
+    base = tree.pop("base", None)
+    if base is not None:
+        base_tree = _read(path.parent / str(base))
+        if "base" in base_tree:
+            raise ConfigError(f"{path.parent / str(base)}: base: a base file cannot have a base of its own")
+        tree = merge(base_tree, tree)
     for override in overrides:
         tree = merge(tree, _override_tree(override))
     return tree
-
-
-def load_base(tree: Tree, folder: Path) -> Tree:
-    """The tree over the file that its ``base`` names, relative to ``folder``, if it names one. Raises ConfigError."""
-    rest = {key: value for key, value in tree.items() if key != "base"}
-    if "base" not in tree:
-        return rest
-    base = folder / str(tree["base"])
-    base_tree = _read(base)
-    if "base" in base_tree:
-        raise ConfigError(f"{base}: base: a base file cannot have a base of its own")
-    return merge(base_tree, rest)
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:

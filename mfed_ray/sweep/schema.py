@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mfed_ray.errors import ConfigError
-from mfed_ray.experiment.loading import Tree, load_base, load_tree
+from mfed_ray.experiment.loading import Tree, load_tree, merge
 from mfed_ray.experiment.schema import Section, sentences
 from mfed_ray.sweep.distributions import Distribution, is_distribution, plain
 from mfed_ray.tasks import TASKS
@@ -52,7 +52,7 @@ class Sweep(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     experiment: dict[str, Any]
-    """An experiment's keys; its ``base`` file, if it has one, lies relative to the sweep's file."""
+    """An experiment's keys; ``base``, an experiment's file that they change, lies relative to the sweep's file."""
     space: dict[str, tuple[Any, ...] | Distribution] = Field(min_length=1)
     """By dotted key: a list of values, or a distribution. The key ``experiment`` sets several keys at once: a list of
     trees, each with a name."""
@@ -144,8 +144,10 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         raise ConfigError(
             f"{path}: is an experiment, not a sweep; use mfed run, or name it as a sweep's experiment.base"
         )
-    if isinstance(tree.get("experiment"), dict):
-        tree["experiment"] = load_base(tree["experiment"], path.parent)
+    experiment = tree.get("experiment")
+    if isinstance(experiment, dict) and "base" in experiment:
+        rest = {key: value for key, value in experiment.items() if key != "base"}
+        tree["experiment"] = merge(load_tree(path.parent / str(experiment["base"])), rest)
     return parse_sweep(tree)
 
 
