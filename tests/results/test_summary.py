@@ -103,7 +103,9 @@ def test_a_stage_without_values_is_an_error() -> None:
     initial = run("mfed", 0, semantic_segmentation=0.01, round=0)
     message = r"no run has values at stage 'after_aggregation' after round 0; stages found there: before_aggregation$"
     with pytest.raises(RunFolderError, match=message):
-        summarise(pd.concat([initial, before]))
+        summarise(pd.concat([initial, before]), "after_aggregation")
+    by_default = summarise(pd.concat([initial, before]))
+    assert row(by_default, "mfed")[SEG, "mean"] == 0.25
     with pytest.raises(RunFolderError, match=r"at stage 'during' after round 0; stages found there: none$"):
         summarise(initial, "during")
 

@@ -121,7 +121,7 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_undisturbed_one(tiny_file: Path, 
         "experiment.clients=[{tasks: [saliency], data: scenes}, {tasks: [surface_normals], data: scenes}]",
         "experiment.runtime.backend=serial",
         "space.algorithm.decoder_proximal_weight=[0.0, 0.1]",
-        "space.algorithm.correlation_threshold=[-1.0, 0.5, auto]",
+        "space.algorithm.correlation_threshold=[-1.0, 0.0, 0.5]",
         "space.seed=[0, 1]",
     ]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
