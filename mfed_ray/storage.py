@@ -138,9 +138,10 @@ def read_text(place: str) -> str | None:
 def replace_text(place: str, text: str) -> None:
     """Write a text file at a path or URI, whole or not at all. Raises RunFolderError where that is not possible."""
     system, path = locate(place)
-    written = path if system.type_name in _ATOMIC else f"{path}.tmp"
+    target = PurePosixPath(path)
+    written = path if system.type_name in _ATOMIC else str(target.with_name(f".{target.name}.tmp"))
     try:
-        system.create_dir(str(PurePosixPath(path).parent), recursive=True)
+        system.create_dir(str(target.parent), recursive=True)
         with system.open_output_stream(written) as stream:
             stream.write(text.encode())
         if written != path:

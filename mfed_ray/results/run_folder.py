@@ -41,19 +41,24 @@ class RunFolder:
         Configs may differ in the dotted keys ``free``. Raises RunFolderError.
         """
         path = self.path / CONFIG
+        if not path.is_file() and not self._is_free() and not path.is_file():  # another process may just begin here
+            self.check_free()
         if path.is_file():
             found = _read_config(path)
             if wrong := sorted(differing(found, config) - free):
                 raise RunFolderError(
                     f"{self.path} holds a run with another {', '.join(wrong)}; choose another folder with --out"
                 )
-        else:
-            self.check_free()
 
     def check_free(self) -> None:
-        """Raises RunFolderError unless the folder is new or empty."""
-        if self.path.exists() and not (self.path.is_dir() and {*os.listdir(self.path)} <= {LOCK}):
+        """Raises RunFolderError unless the folder is new, or has only what a kill leaves of its first moments."""
+        if not self._is_free():
             raise RunFolderError(f"{self.path} is no run's folder and not empty; choose another with --out")
+
+    def _is_free(self) -> bool:
+        if not self.path.is_dir():
+            return not self.path.exists()
+        return all(name == LOCK or (name[0] == "." and name.endswith(".tmp")) for name in os.listdir(self.path))
 
     def read_config(self) -> Mapping[str, Any]:
         """The resolved config of the run that began here. Raises RunFolderError where none did."""

@@ -77,6 +77,15 @@ def test_a_new_and_an_empty_folder_are_taken(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())  # a check writes nothing
 
 
+def test_what_a_kill_leaves_of_a_runs_first_moments_is_no_hindrance(tmp_path: Path) -> None:
+    for name in (".lock", ".config.yaml.tmp"):
+        (tmp_path / name).touch()
+    RunFolder(tmp_path).check(CONFIG, FREE)
+    (tmp_path / "mine.tmp").touch()
+    with pytest.raises(RunFolderError, match="is no run's folder and not empty"):
+        RunFolder(tmp_path).check(CONFIG, FREE)
+
+
 def test_a_foreign_folder_and_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     for path in (tmp_path, tmp_path / "thesis.tex"):
