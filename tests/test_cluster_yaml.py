@@ -32,8 +32,10 @@ def prepared(tree: Tree) -> Tree:
     return completed
 
 
-def test_ray_takes_it(prepared: Tree) -> None:
-    validate_config(prepared)
+def test_ray_takes_it_and_keeps_its_nodes(tree: Tree, prepared: Tree) -> None:
+    validate_config(prepared)  # raises where it does not, as with the damaged copies below
+    kept = {name: (kind["resources"], kind["max_workers"]) for name, kind in prepared["available_node_types"].items()}
+    assert kept == {"head": ({"CPU": 0}, 0), "gpu_worker": ({"CPU": 8, "GPU": 1}, tree["max_workers"])}
 
 
 def misspell(tree: Tree) -> None:

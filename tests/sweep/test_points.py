@@ -126,6 +126,17 @@ def test_a_point_is_the_experiment_with_its_values(tiny_sweep: MakeSweep) -> Non
             {"objective": "saliency", "search": {"method": "optuna", "samples": 2}},
             "^trial local.learning_rate=-1.0: local.learning_rate: input should be greater than 0, found -1.0$",
         ),
+        ({"rounds": [2, 2.0]}, {}, r"^trial rounds=2.0: would be the same run as rounds=2; leave one of them out$"),
+        (
+            {"runtime.max_actors": [1, 2]},
+            {},
+            r"^trial runtime.max_actors=2: would be the same run as runtime.max_actors=1",
+        ),
+        (
+            {"seed": {"choice": [0, 1]}, "rounds": {"choice": [1, 2]}},
+            {"objective": "saliency", "search": {"method": "optuna", "samples": 5}},
+            "^search.samples: 5 found, but the space has 4 points; use method grid$",
+        ),
     ],
 )
 def test_every_trial_is_checked_before_anything_starts(
@@ -141,29 +152,6 @@ def test_a_point_that_is_a_baseline_is_left_to_it(tiny_sweep: MakeSweep) -> None
     assert [label(point) for point in found.first] == ["algorithm=local seed=0", "algorithm=local seed=1"]
     assert [label(point) for point in found.then] == ["algorithm=fedavg seed=0", "algorithm=fedavg seed=1"]
     assert len(found.experiments) == 4
-
-
-@pytest.mark.parametrize(
-    ("space", "keys", "message"),
-    [
-        ({"rounds": [2, 2.0]}, {}, r"^trial rounds=2.0: would be the same run as rounds=2; leave one of them out$"),
-        (
-            {"runtime.max_actors": [1, 2]},
-            {},
-            r"^trial runtime.max_actors=2: would be the same run as runtime.max_actors=1",
-        ),
-        (
-            {"seed": {"choice": [0, 1]}, "rounds": {"choice": [1, 2]}},
-            {"objective": "saliency", "search": {"method": "optuna", "samples": 5}},
-            "^search.samples: 5 found, but the space has 4 points; use method grid$",
-        ),
-    ],
-)
-def test_a_run_that_there_would_be_twice_is_refused(
-    tiny_sweep: MakeSweep, space: dict[str, Any], keys: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        plan(tiny_sweep(space, **keys))
 
 
 def test_a_list_entry_that_is_not_there_is_named(tiny_sweep: MakeSweep) -> None:
