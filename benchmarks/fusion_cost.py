@@ -51,7 +51,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("encoders", nargs="+", choices=list(ENCODERS))
-    clients = [ClientSpec(f"{task}-{k}", (task,), "none", ("image",), ("image",)) for task in TASKS for k in range(2)]
+    clients = [ClientSpec.of(f"{task}-{k}", (task,), "none", ("image",)) for task in TASKS for k in range(2)]
     for name in parser.parse_args().encoders:
         values = float_values(make_encoder(name, 32, None, "average"))
         encoder = {f"encoder.{key}": value for key, value in values.items()}

@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from mfed_ray import checkpoint
-from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.driver import identity
 from mfed_ray.experiment import Experiment, load_experiment
 from mfed_ray.experiment.build import make_clients, make_simulation
+from mfed_ray.federation import checkpoint
+from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import ClientSpec
 from mfed_ray.report import write_report
 from mfed_ray.results import load

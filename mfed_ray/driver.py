@@ -18,19 +18,19 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mfed_ray import checkpoint
 from mfed_ray.errors import DriverError, MfedError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
+from mfed_ray.federation import checkpoint
+from mfed_ray.federation.backend import Backend
+from mfed_ray.federation.simulation import Progress, RoundReport, Simulation
 from mfed_ray.messages import ClientSpec
 from mfed_ray.results.recorder import Recorder, RunIdentity
 from mfed_ray.results.run_folder import ENVIRONMENT, FREE_KEYS, PARTITION, RunFolder
 from mfed_ray.runtime.cluster import connect, preflight
-from mfed_ray.runtime.contract import Backend
 from mfed_ray.runtime.ray_backend import ActorPool, RayBackend, import_from
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
-from mfed_ray.simulation import Progress, RoundReport, Simulation
 from mfed_ray.storage import Mirror, is_remote
 
 Event = Progress | RoundReport

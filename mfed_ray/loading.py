@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from mfed_ray.data.sample import Dataset, Sample
 from mfed_ray.data.transforms import OWN_SIZE, Augmentation, InputSize, resize_image, to_tensor
 from mfed_ray.errors import MfedError
-from mfed_ray.messages import ClientSpec
+from mfed_ray.messages import Source
 from mfed_ray.models.contract import BatchTarget
 from mfed_ray.seeds import derive, generator
 from mfed_ray.tasks.contract import Task, TrainTarget
@@ -59,9 +59,9 @@ def steps_of_round(images: int, epochs: int, batch_size: int, max_steps: int | N
 
 @dataclass(frozen=True)
 class Shard:
-    """One client's images, and how a round goes over them. ``max_steps`` bounds its batches."""
+    """A source's images, and how a round goes over them. ``max_steps`` bounds its batches."""
 
-    client: ClientSpec
+    source: Source
     dataset: Dataset
     tasks: Sequence[Task]
     augmentation: Augmentation
@@ -74,7 +74,7 @@ class Shard:
     @property
     def steps(self) -> int:
         """Number of batches of a round."""
-        return steps_of_round(len(self.client.train_ids), self.epochs, self.batch_size, self.max_steps)
+        return steps_of_round(len(self.source.train_ids), self.epochs, self.batch_size, self.max_steps)
 
     def batches(self, round_number: int) -> Iterator[Batch]:
         """The round's batches: a pure function of the round."""
@@ -83,11 +83,11 @@ class Shard:
     def _epoch(self, round_number: int, epoch: int) -> Iterator[Batch]:
         return training_batches(
             self.dataset,
-            self.client.train_ids,
+            self.source.train_ids,
             self.tasks,
             self.augmentation,
             batch_size=self.batch_size,
-            seed=derive(self.seed, self.client.name, round_number, epoch),
+            seed=derive(self.seed, self.source.client, round_number, epoch),
             workers=self.workers,
         )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +11,48 @@ Params = Mapping[str, NDArray[np.float32]]
 """Parameters by name: ``encoder.*`` and ``decoders.<task>.*``, float32 arrays of the tensors' own shapes."""
 
 
+Stage = Literal["before_aggregation", "after_aggregation"]
+"""When a client's model is evaluated on held-out images."""
+
+Part = Literal["model", "encoder", "decoders"]
+"""What is trained: all of it, or one part while the other stands still."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The training images that one client of the configuration holds: image ids of one data set."""
+
+    client: str
+    """Whose images they are; their order and augmentation are drawn from this name."""
+    tasks: tuple[str, ...]
+    """The tasks that are trained on them."""
+    dataset: str
+    train_ids: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class ClientSpec:
-    """One client: its tasks and its shard, as image ids of one dataset."""
+    """One client: its tasks, the images that it trains on, and those that it is evaluated on.
+
+    A client ordinarily has one source. One that trains for others has theirs, and nothing to be evaluated on.
+    """
 
     name: str
     tasks: tuple[str, ...]
-    dataset: str
-    train_ids: tuple[str, ...]
+    sources: tuple[Source, ...]
     held_out_ids: tuple[str, ...]
-    pooled: tuple["ClientSpec", ...] = ()
-    """Clients on whose shards this one trains in their place; it has no images of its own then."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        tasks: tuple[str, ...],
+        dataset: str,
+        train_ids: tuple[str, ...],
+        held_out_ids: tuple[str, ...] = (),
+    ) -> "ClientSpec":
+        """An ordinary client, which trains on images of its own."""
+        return cls(name, tasks, (Source(name, tasks, dataset, train_ids),), held_out_ids)
 
     @property
     def group(self) -> str:
@@ -29,9 +60,19 @@ class ClientSpec:
         return "+".join(self.tasks)
 
     @property
+    def dataset(self) -> str:
+        """Name of the data set, or names joined by plus signs."""
+        return "+".join(dict.fromkeys(source.dataset for source in self.sources))
+
+    @property
+    def train_ids(self) -> tuple[str, ...]:
+        """Ids of all images that it trains on."""
+        return tuple(image_id for source in self.sources for image_id in source.train_ids)
+
+    @property
     def examples(self) -> int:
         """Number of training images n_k."""
-        return len(self.train_ids) + sum(client.examples for client in self.pooled)
+        return sum(len(source.train_ids) for source in self.sources)
 
 
 @dataclass(frozen=True)
@@ -43,6 +84,14 @@ class State:
 
     params: Mapping[str, Params] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Proximal:
+    """weight/2 ||w - anchor||^2 over the learned parameters w that the anchor names."""
+
+    anchor: Params
+    weight: float
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from mfed_ray.annotations import Detections, Objects, Prediction, Segments, Target
-from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.coco_categories import STUFF
 from mfed_ray.data.files import read_image
 from mfed_ray.data.sample import Dataset, Sample
 from mfed_ray.errors import DataError
 from mfed_ray.experiment.build import HELD_OUT, TrainerFactory, make_simulation, open_dataset
 from mfed_ray.experiment.schema import Experiment
+from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.labels import VOID
 from mfed_ray.messages import ClientSpec
 from mfed_ray.predict import client_specs, deploy, last_round, located_experiment

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from mfed_ray import checkpoint
-from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.data.files import read_image
 from mfed_ray.data.transforms import InputSize
 from mfed_ray.errors import ConfigError, DataError, RunFolderError
 from mfed_ray.experiment import parse_experiment
 from mfed_ray.experiment.build import TrainerFactory, clients_by_name
 from mfed_ray.experiment.schema import Experiment
+from mfed_ray.federation import checkpoint
+from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import ClientSpec, State
 from mfed_ray.predictions.coco_results import image_id
 from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
@@ -137,7 +137,7 @@ def client_specs(folder: RunFolder, experiment: Experiment) -> list[ClientSpec]:
     """The run's clients with the shards that they had, and no held-out images: no dataset is opened."""
     shards = folder.read_json(PARTITION) or {}
     named = clients_by_name(experiment)
-    return [ClientSpec(name, one.tasks, one.data, tuple(shards.get(name, ())), ()) for name, one in named.items()]
+    return [ClientSpec.of(name, one.tasks, one.data, tuple(shards.get(name, ()))) for name, one in named.items()]
 
 
 def last_round(folder: RunFolder) -> Checkpoint:

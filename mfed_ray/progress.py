@@ -12,8 +12,8 @@ from rich.text import Text
 
 from mfed_ray.driver import Event
 from mfed_ray.experiment import Experiment
+from mfed_ray.federation.simulation import Progress, RoundReport
 from mfed_ray.results.curves import Headlines
-from mfed_ray.simulation import Progress, RoundReport
 from mfed_ray.sweep import Sweep
 from mfed_ray.sweep.points import label
 from mfed_ray.sweep.tuning import TrialEvent

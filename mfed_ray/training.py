@@ -16,7 +16,7 @@ from mfed_ray.annotations import Prediction
 from mfed_ray.data.transforms import InputSize
 from mfed_ray.errors import ClientError
 from mfed_ray.loading import Shard, held_out_batches, network_input
-from mfed_ray.messages import ClientSpec, Params, State
+from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State
 from mfed_ray.models.contract import BatchTarget
 from mfed_ray.models.multitask import MultiTaskModel
 from mfed_ray.params import ENCODER
@@ -25,8 +25,6 @@ from mfed_ray.tasks.contract import Task
 
 Values = dict[str, NDArray[np.float32]]
 Item = TypeVar("Item")
-Part = Literal["model", "encoder", "decoders"]
-"""What is trained: all of it, or one part while the other stands still."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +50,6 @@ class LocalTraining:
             "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
         }[self.schedule]
         return self.learning_rate * factor
-
-
-@dataclass(frozen=True)
-class Proximal:
-    """weight/2 ||w - anchor||^2 over the learned parameters w that the anchor names."""
-
-    anchor: Params
-    weight: float
 
 
 @dataclass(frozen=True)
@@ -93,7 +83,7 @@ class LoadedModel:
 class Trainer:
     """One client's model, data and settings. ``start`` first; then ``train``, ``evaluate``, ``shared``, ``state``.
 
-    It trains on the batches of its ``shards`` in turn: its own, or those of the clients that it is pooled from.
+    It trains on the batches of its ``shards`` in turn: one for each of its sources.
     """
 
     spec: ClientSpec
@@ -238,9 +228,9 @@ class Trainer:
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Metrics by task over the client's held-out images, each in its own size, however the network saw it.
 
-        A pooled client has no such images, and no metrics.
+        A client without such images has no metrics.
         """
-        if self.spec.pooled:
+        if not self.spec.held_out_ids:
             return {}
         (shard,) = self.shards
         module = self.model.module.eval()

@@ -12,16 +12,16 @@ import ray
 import torch
 
 from mfed_ray.annotations import Detections, Objects, Prediction, Segments, Target
-from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.data.generated import generate_coco, generate_pascal_context
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
 from mfed_ray.experiment.loading import merge
+from mfed_ray.federation.checkpoint import Checkpoint
+from mfed_ray.federation.simulation import RoundReport
 from mfed_ray.labels import VOID
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
-from mfed_ray.simulation import RoundReport
 from mfed_ray.training import LoadedModel, float_values
 
 MakeExperiment = Callable[..., Experiment]

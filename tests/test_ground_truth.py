@@ -69,8 +69,10 @@ def oracle(dataset: Coco, task: str, perfect: Perfect) -> Trainer:
     model = LoadedModel(module, float_values(module), frozenset(), torch.device("cpu"))
     settings = LocalTraining("sgd", 1.0, 0.0, 0.0, "constant", 1, "reset")
     augmentation = Augmentation(32, input_size=InputSize(32))
-    spec, tasks = ClientSpec("client", (task,), "coco", ids, ids), [get_task(task)]
-    shard = Shard(spec, dataset, tasks, augmentation, epochs=1, batch_size=1, max_steps=None, workers=0, seed=0)
+    spec, tasks = ClientSpec.of("client", (task,), "coco", ids, ids), [get_task(task)]
+    shard = Shard(
+        spec.sources[0], dataset, tasks, augmentation, epochs=1, batch_size=1, max_steps=None, workers=0, seed=0
+    )
     return Trainer(spec, model, [shard], tasks, settings, 0)
 
 

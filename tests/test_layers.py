@@ -8,16 +8,18 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "mfed_ray"
 
 ROWS = [
-    ["errors", "labels", "coco_categories", "annotations", "messages", "jit"],
-    ["params", "seeds", "boundaries", "storage"],
+    ["errors", "messages"],
+    ["params", "seeds"],
+    ["algorithms"],
+    ["federation"],
+    ["labels", "coco_categories", "annotations", "jit", "storage"],
+    ["boundaries"],
     ["data", "models", "metrics", "predictions"],
     ["tasks"],
     ["loading"],
     ["training"],
-    ["algorithms"],
-    ["runtime", "checkpoint"],
-    ["simulation"],
     ["results", "experiment"],
+    ["runtime"],
     ["driver"],
     ["sweep", "doctor", "predict"],
     ["progress", "pictures"],

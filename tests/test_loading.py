@@ -10,7 +10,7 @@ from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Sample
 from mfed_ray.data.transforms import Augmentation, to_tensor
 from mfed_ray.loading import Batch, Shard, held_out_batches, training_batches
-from mfed_ray.messages import ClientSpec
+from mfed_ray.messages import Source
 from mfed_ray.tasks import get_task
 
 TASKS = [get_task("semantic_segmentation"), get_task("surface_normals")]
@@ -99,9 +99,9 @@ def test_global_random_numbers_are_left_alone(scenes: Path) -> None:
 
 def shard(root: Path, count: int, name: str = "saliency-0", **settings: Any) -> Shard:
     dataset = PascalContext(root)
-    client = ClientSpec(name, ("saliency",), "scenes", tuple(dataset.image_ids("train")[:count]), ())
+    source = Source(name, ("saliency",), "scenes", tuple(dataset.image_ids("train")[:count]))
     given = {"epochs": 1, "batch_size": 4, "max_steps": None, "workers": 0, "seed": 7, **settings}
-    return Shard(client, dataset, [get_task("saliency")], STRONG, **given)
+    return Shard(source, dataset, [get_task("saliency")], STRONG, **given)
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mfed_ray import checkpoint
-from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.data.coco import Coco
 from mfed_ray.data.files import read_image
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.errors import DataError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.build import make_clients, make_simulation
+from mfed_ray.federation import checkpoint
+from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import State
 from mfed_ray.pictures import Pictures, draw_pictures
 from mfed_ray.predict import predict

@@ -79,7 +79,7 @@ def test_the_model_is_the_clients_as_its_next_round_would_start(
     tiny_coco: MakeExperiment, finished: Path, images: Path, tmp_path: Path
 ) -> None:
     """The same detections as of a trainer that starts from the checkpoint by hand."""
-    from mfed_ray import checkpoint
+    from mfed_ray.federation import checkpoint
 
     experiment = tiny_coco(rounds=1)
     predict(finished, "instance_segmentation-1", images, tmp_path)

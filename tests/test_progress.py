@@ -6,9 +6,9 @@ import pytest
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.experiment import Experiment
+from mfed_ray.federation.simulation import Progress, RoundReport
 from mfed_ray.messages import ClientReport
 from mfed_ray.progress import counting, headlines, show
-from mfed_ray.simulation import Progress, RoundReport
 
 MakeExperiment = Callable[..., Experiment]
 FOLDER = Path("runs/tiny")

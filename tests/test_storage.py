@@ -32,7 +32,7 @@ def put(folder: Path, name: str, text: str) -> None:
 
 
 def checkpoint(folder: Path, number: int) -> None:
-    """As ``mfed_ray.checkpoint.save`` leaves it: the rounds before are gone."""
+    """As ``mfed_ray.federation.checkpoint.save`` leaves it: the rounds before are gone."""
     for old in folder.glob("checkpoints/round_*"):
         for path in old.iterdir():
             path.unlink()

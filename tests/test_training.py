@@ -12,9 +12,9 @@ import torch
 from mfed_ray.errors import ClientError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_local_training
-from mfed_ray.messages import ClientSpec, State
+from mfed_ray.messages import ClientSpec, Part, Proximal, State
 from mfed_ray.params import decoders_of, encoder_of
-from mfed_ray.training import Part, Proximal, Trainer, proximal_penalty
+from mfed_ray.training import Trainer, proximal_penalty
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -299,10 +299,10 @@ def test_a_client_of_two_tasks_trains_both_decoders(tiny: MakeExperiment) -> Non
     assert set(trainer.evaluate()) == {"saliency", "surface_normals"}
 
 
-def test_a_pooled_client_has_nothing_to_be_evaluated_on(tiny: MakeExperiment) -> None:
+def test_a_client_without_held_out_images_trains_on_every_source_and_has_no_metrics(tiny: MakeExperiment) -> None:
     experiment = tiny()
-    members = tuple(make_clients(experiment)[2:])
-    trainer = TrainerFactory(experiment)(ClientSpec("pool", ("saliency", "surface_normals"), "scenes", (), (), members))
+    sources = tuple(source for client in make_clients(experiment)[2:] for source in client.sources)
+    trainer = TrainerFactory(experiment)(ClientSpec("pool", ("saliency", "surface_normals"), sources, ()))
     trainer.start(State())
     metrics = trainer.train(1)
     assert metrics["saliency+surface_normals"]["steps"] == 2 + 2

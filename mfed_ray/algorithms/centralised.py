@@ -5,10 +5,9 @@ Caruana: Multitask Learning, Machine Learning 28, 1997.
 
 from collections.abc import Mapping, Sequence
 
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, common_encoder
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, common_encoder
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import decoders_of, encoder_of
-from mfed_ray.training import Trainer
 
 CENTRE = "centre"
 
@@ -25,10 +24,9 @@ class Centralised(Algorithm):
 
     def trainees(self, clients: Sequence[ClientSpec]) -> Sequence[ClientSpec]:
         """The centre, in place of all clients; their turns are in the order of their names."""
-        pooled = tuple(sorted(clients, key=lambda client: client.name))
-        tasks = tuple(sorted({task for client in pooled for task in client.tasks}))
-        datasets = "+".join(dict.fromkeys(client.dataset for client in pooled))
-        return (ClientSpec(CENTRE, tasks, datasets, (), (), pooled),)
+        ordered = sorted(clients, key=lambda client: client.name)
+        tasks = tuple(sorted({task for client in ordered for task in client.tasks}))
+        return (ClientSpec(CENTRE, tasks, tuple(source for client in ordered for source in client.sources), ()),)
 
     def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
         """One encoder and one decoder per task."""

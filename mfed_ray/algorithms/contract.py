@@ -3,20 +3,53 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from mfed_ray.errors import ConfigError
-from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
+from mfed_ray.messages import ClientSpec, Instruction, Params, Part, Proximal, State, Update
 from mfed_ray.params import encoder_of
-from mfed_ray.training import Trainer
 
 Probe = Callable[[str, Params, int], NDArray[np.float32]]
 """``probe(group, encoder, images)``: features [rows, channels] that the group's encoder with these parameters gives of
 a fixed batch of ``images`` images, on the server."""
+
+
+Metrics = dict[str, dict[str, float]]
+"""Values by task and metric."""
+
+
+class Trainer(Protocol):
+    """What an algorithm's client half works with: one client's model on that client's images.
+
+    ``start`` comes first, then ``train`` any number of times.
+    """
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        ...
+
+    def start(self, state: State, *overlays: Params) -> None:
+        """Set the model: its initial values, over them the client's state, over that each overlay in turn."""
+        ...
+
+    def train(
+        self, round_number: int, proximal: Sequence[Proximal] = (), parts: Sequence[Part] = ("model",)
+    ) -> Metrics:
+        """Train for the round under the proximal terms; ``parts`` take turns for equal shares of its steps."""
+        ...
+
+    def shared(self) -> Params:
+        """Copies of all parameters that may leave the client."""
+        ...
+
+    def state(self, keep: Params | None = None) -> State:
+        """What the client keeps: what may not leave it, ``keep``, and the optimizer's state if so configured."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mfed_ray.algorithms.fusion import common_names
@@ -33,19 +32,30 @@ def update_cosine(updates: Mapping[str, Params]) -> Correlations:
 
 def feature_cka(features: Mapping[str, NDArray[np.float32]]) -> Correlations:
     """Linear CKA of the features of each ordered pair of groups, in [0, 1]; 1 on the diagonal."""
-    return _symmetric(list(features), lambda a, b: linear_cka(features[a], features[b]))
+    grams = {group: _centred_gram(rows) for group, rows in features.items()}
+    return _symmetric(list(features), lambda a, b: _alignment(grams[a], grams[b]))
 
 
 def linear_cka(x: NDArray[np.float32], y: NDArray[np.float32]) -> float:
     """||Y'X||_F^2 / (||X'X||_F ||Y'Y||_F) of column-centred features [rows, channels]; 0 where one is constant.
 
     Kornblith, Norouzi, Lee, Hinton: Similarity of Neural Network Representations Revisited, ICML 2019, equation 5.
+    Computed from the Gram matrices of the rows, as in their equation 3: ||Y'X||_F^2 = <XX', YY'>.
     """
-    # torch's products, not NumPy's: their number of threads is the run's own, and threads can change bits
-    x64, y64 = (torch.tensor(z, dtype=torch.float64) for z in (x, y))
-    x64, y64 = x64 - x64.mean(dim=0), y64 - y64.mean(dim=0)
-    cross, own_x, own_y = (float((a.T @ b).norm()) for a, b in ((y64, x64), (x64, x64), (y64, y64)))
-    return cross**2 / (own_x * own_y) if own_x * own_y > 0.0 else 0.0
+    return _alignment(_centred_gram(x), _centred_gram(y))
+
+
+def _centred_gram(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """XX' [rows, rows] of column-centred features. Not a BLAS product: its bits depend on the number of threads."""
+    centred = features.astype(np.float64)
+    centred -= centred.mean(axis=0)
+    gram: NDArray[np.float64] = np.einsum("ic,jc->ij", centred, centred, optimize=False)
+    return gram
+
+
+def _alignment(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    lengths = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / lengths if lengths > 0.0 else 0.0
 
 
 def check_matrix(matrix: Matrix) -> None:

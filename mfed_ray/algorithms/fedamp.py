@@ -24,11 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, common_encoder
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, common_encoder
 from mfed_ray.errors import ConfigError
-from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
+from mfed_ray.messages import ClientSpec, Instruction, Params, Proximal, State, Update
 from mfed_ray.params import STATISTICS, cosine, encoder_of, weighted_mean
-from mfed_ray.training import Proximal, Trainer
 
 Matrix = NDArray[np.float64]
 

@@ -7,10 +7,9 @@ Data, AISTATS 2017, Algorithm 1.
 from collections.abc import Mapping, Sequence
 
 from mfed_ray.algorithms.averaging import Scope, Weighting, initial_models, model_means, model_of
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
-from mfed_ray.training import Trainer
 
 
 class FedAvg(Algorithm):

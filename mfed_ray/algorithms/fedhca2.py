@@ -31,11 +31,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mfed_ray.algorithms.conflict_averse import conflict_averse_mix, gram
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, common_encoder
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, common_encoder
 from mfed_ray.algorithms.cross_attention import Member, Rows, attend, mixed
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import ENCODER, STATISTICS, decoders_of, encoder_of, is_output_head
-from mfed_ray.training import Trainer
 
 Values = dict[str, NDArray[np.float32]]
 Layers = Mapping[str, float]

@@ -10,11 +10,10 @@ Algorithms 1 and 2. The encoder E is the paper's base layers, the decoder D_k it
 from collections.abc import Mapping, Sequence
 
 from mfed_ray.algorithms.averaging import ENCODERS, Scope, Weighting, encoder_means, initial_encoders
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import decoders_of, encoder_of
-from mfed_ray.training import Trainer
 
 
 class FedPer(Algorithm):

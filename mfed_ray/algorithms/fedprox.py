@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from mfed_ray.algorithms.averaging import Scope, Weighting, initial_models, model_means, model_of
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
-from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
-from mfed_ray.training import Proximal, Trainer
+from mfed_ray.messages import ClientSpec, Instruction, Params, Proximal, State, Update
 
 
 class FedProx(Algorithm):

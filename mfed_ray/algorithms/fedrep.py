@@ -16,11 +16,10 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from mfed_ray.algorithms.averaging import ENCODERS, Scope, Weighting, encoder_means, initial_encoders
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
-from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
+from mfed_ray.messages import ClientSpec, Instruction, Params, Part, State, Update
 from mfed_ray.params import decoders_of, encoder_of
-from mfed_ray.training import Part, Trainer
 
 
 class FedRep(Algorithm):

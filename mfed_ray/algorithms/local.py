@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
-from mfed_ray.training import Trainer
 
 
 class Local(Algorithm):

@@ -22,12 +22,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.cluster.hierarchy import cut_tree, fcluster, linkage
 
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, common_encoder
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, common_encoder
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import cosine, decoders_of, difference, encoder_of, weighted_mean
-from mfed_ray.training import Trainer
 
 Matrix = NDArray[np.float64]
 
@@ -89,6 +87,12 @@ class MaTFL(Algorithm):
         return [means[label] for label in labels]
 
     def _labels(self, cosines: Matrix) -> list[int]:
+        from scipy.cluster.hierarchy import (  # half a second that other algorithms need not wait
+            cut_tree,
+            fcluster,
+            linkage,
+        )
+
         count = len(cosines)
         if count == 1:
             return [0]

@@ -25,7 +25,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mfed_ray.algorithms.agreement import agreed, measure, view
 from mfed_ray.algorithms.averaging import Weighting, client_weight, group_means
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, by_group
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, by_group
 from mfed_ray.algorithms.correlation import (
     Correlations,
     Matrix,
@@ -38,9 +38,8 @@ from mfed_ray.algorithms.correlation import (
 from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.errors import ConfigError
-from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
+from mfed_ray.messages import ClientSpec, Instruction, Params, Proximal, State, Update
 from mfed_ray.params import decoders_of, difference, encoder_of
-from mfed_ray.training import Proximal, Trainer
 
 AUTO_MOMENTUM = 0.8
 """Share of the past in the evidence of `correlation_threshold: auto` if ``correlation_momentum`` is not set."""

@@ -17,8 +17,9 @@ from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import to_tensor
 from mfed_ray.errors import ConfigError, DataError, PlacementError
 from mfed_ray.experiment.schema import Clients, Data, Experiment, GeneratedData
+from mfed_ray.federation.simulation import Simulation
 from mfed_ray.loading import Shard, steps_of_round
-from mfed_ray.messages import ClientSpec, Params
+from mfed_ray.messages import ClientSpec, Params, Source
 from mfed_ray.models.contract import Decoder, DecoderSettings, Encoder
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.multitask import MultiTaskModel, build_model
@@ -26,7 +27,6 @@ from mfed_ray.models.normalisation import private_names
 from mfed_ray.models.pyramid import PyramidEncoder, detector_policy
 from mfed_ray.params import encoder_of
 from mfed_ray.seeds import generator
-from mfed_ray.simulation import Simulation
 from mfed_ray.tasks import get_task
 from mfed_ray.training import LoadedModel, LocalTraining, Trainer, float_values
 
@@ -73,7 +73,7 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
                 f"client {name}: its shard of {len(shard)} images of data.{clients.data} has none with targets for "
                 f"{', '.join(clients.tasks)}; give it more images or fewer clients"
             )
-        specs.append(ClientSpec(name, clients.tasks, clients.data, usable, held_out[clients]))
+        specs.append(ClientSpec.of(name, clients.tasks, clients.data, usable, held_out[clients]))
     return specs
 
 
@@ -172,21 +172,21 @@ class TrainerFactory:
         return Trainer(
             client,
             self.model(client.tasks),
-            [self._shard(one) for one in client.pooled or (client,)],
+            [self._shard(source) for source in client.sources],
             [get_task(task) for task in client.tasks],
             make_local_training(experiment),
             experiment.seed,
             experiment.evaluation.batch_size,
         )
 
-    def _shard(self, client: ClientSpec) -> Shard:
+    def _shard(self, source: Source) -> Shard:
         experiment, local = self.experiment, self.experiment.local
-        if client.dataset not in self.datasets:
-            self.datasets[client.dataset] = open_dataset(experiment.data[client.dataset])
+        if source.dataset not in self.datasets:
+            self.datasets[source.dataset] = open_dataset(experiment.data[source.dataset])
         return Shard(
-            client,
-            self.datasets[client.dataset],
-            [get_task(task) for task in client.tasks],
+            source,
+            self.datasets[source.dataset],
+            [get_task(task) for task in source.tasks],
             experiment.augmentation.build(experiment.images.build()),
             local.epochs,
             local.batch_size,
@@ -273,7 +273,10 @@ def make_simulation(experiment: Experiment, clients: Sequence[ClientSpec]) -> Si
 
 def _steps(experiment: Experiment, client: ClientSpec) -> int:
     local = experiment.local
-    return steps_of_round(len(client.train_ids), local.epochs, local.batch_size, local.max_steps)
+    return sum(
+        steps_of_round(len(source.train_ids), local.epochs, local.batch_size, local.max_steps)
+        for source in client.sources
+    )
 
 
 def _check_training(experiment: Experiment, clients: Sequence[ClientSpec]) -> None:

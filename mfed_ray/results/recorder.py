@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mfed_ray.federation.simulation import RoundReport
 from mfed_ray.messages import ClientReport, ClientSpec
 from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Row, Table
-from mfed_ray.simulation import RoundReport
 
 HELD_OUT = "val"
 

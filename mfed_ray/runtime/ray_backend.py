@@ -10,8 +10,8 @@ import torch
 
 from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.errors import ClientError, MfedError
+from mfed_ray.federation.backend import Fitted
 from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State
-from mfed_ray.runtime.contract import Fitted
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.worker import TrainerFactory, Worker
 

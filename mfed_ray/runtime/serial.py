@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from mfed_ray.federation.backend import Fitted
 from mfed_ray.messages import ClientReport, Instruction, State
-from mfed_ray.runtime.contract import Fitted
 from mfed_ray.runtime.worker import Worker
 
 

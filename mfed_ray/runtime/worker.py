@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 
 from mfed_ray.algorithms.contract import Algorithm
+from mfed_ray.federation.backend import Fitted
 from mfed_ray.messages import ClientReport, ClientSpec, Instruction, State, Update
-from mfed_ray.runtime.contract import Fitted
 from mfed_ray.training import Trainer
 
 TrainerFactory = Callable[[ClientSpec], Trainer]

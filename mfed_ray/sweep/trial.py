@@ -13,12 +13,12 @@ from ray import tune
 from mfed_ray.driver import Event, serial, serving, simulate
 from mfed_ray.errors import InputError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment
+from mfed_ray.federation.backend import Backend
+from mfed_ray.federation.simulation import RoundReport
 from mfed_ray.messages import ClientSpec
 from mfed_ray.results.curves import Headlines, delta_m, read_curve
-from mfed_ray.runtime.contract import Backend
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, import_from
-from mfed_ray.simulation import RoundReport
 from mfed_ray.storage import below, is_remote
 from mfed_ray.sweep.points import Point, baseline_of, experiment_at, folder_name
 from mfed_ray.sweep.schema import CONFIG, DELTA_M, Sweep

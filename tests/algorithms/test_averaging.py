@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from mfed_ray import checkpoint
 from mfed_ray.algorithms.averaging import (
     encoder_means,
     group_means,
@@ -18,8 +17,9 @@ from mfed_ray.algorithms.averaging import (
     model_of,
 )
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
-from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.errors import ConfigError
+from mfed_ray.federation import checkpoint
+from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import ClientSpec, Params, State, Update
 
 SEG, PARTS = "semantic_segmentation", "human_parts"
@@ -223,7 +223,7 @@ def test_models_before_the_first_round() -> None:
     together, apart = (State(initial_models("x", INITIAL, scope)) for scope in ("all", "task"))
     assert together.params.keys() == apart.params.keys()
     assert together.params[f"encoder/{SEG}"] is together.params[f"encoder/{PARTS}"]
-    client = ClientSpec("s0", (SEG,), "d", ("1",), ())
+    client = ClientSpec.of("s0", (SEG,), "d", ("1",), ())
     encoder, decoder = model_of(apart, client)
     assert ([*encoder], [*decoder]) == (["encoder.w"], [f"decoders.{SEG}.w"])
 

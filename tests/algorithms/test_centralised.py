@@ -30,9 +30,9 @@ def array(*values: float) -> NDArray[np.float32]:
 
 
 CLIENTS = [
-    ClientSpec("p0", (PARTS, SEG), "a", ("1",), ("9",)),
-    ClientSpec("s0", (SEG,), "b", ("1", "2"), ("9",)),
-    ClientSpec("s1", (SEG,), "b", ("3", "4", "5"), ("9",)),
+    ClientSpec.of("p0", (PARTS, SEG), "a", ("1",), ("9",)),
+    ClientSpec.of("s0", (SEG,), "b", ("1", "2"), ("9",)),
+    ClientSpec.of("s1", (SEG,), "b", ("3", "4", "5"), ("9",)),
 ]
 INITIAL = {
     SEG: {"encoder.w": array(1), f"decoders.{SEG}.w": array(2)},
@@ -43,9 +43,9 @@ INITIAL = {
 def test_one_trainee_with_all_tasks_and_shards() -> None:
     (centre,) = Centralised().trainees(CLIENTS)
     assert (centre.name, centre.tasks, centre.dataset) == (CENTRE, (PARTS, SEG), "a+b")
-    assert centre.pooled == tuple(CLIENTS)
+    assert centre.sources == tuple(source for client in CLIENTS for source in client.sources)
     assert centre.examples == 1 + 2 + 3
-    assert (centre.train_ids, centre.held_out_ids) == ((), ())
+    assert (centre.train_ids, centre.held_out_ids) == (("1", "1", "2", "3", "4", "5"), ())
 
 
 def test_round_by_hand() -> None:
@@ -100,7 +100,9 @@ def test_one_batch_of_each_shard_in_turn(tiny: MakeExperiment) -> None:
     """Batches of 2: saliency with 4 images makes 2 steps, segmentation with 2 images 1; whoever is done falls out."""
     experiment = tiny(local={**SGD, "max_steps": None})
     by_task = {client.tasks[0]: client for client in make_clients(experiment)}
-    segmentation = dataclasses.replace(by_task[SEG], train_ids=by_task[SEG].train_ids[:2])
+    (source,) = by_task[SEG].sources
+    shortened = dataclasses.replace(source, train_ids=source.train_ids[:2])
+    segmentation = dataclasses.replace(by_task[SEG], sources=(shortened,))
     clients = [by_task[SALIENCY], segmentation]
     assert [client.examples for client in clients] == [4, 2]
     trainer = pooled_trainer(experiment, clients)

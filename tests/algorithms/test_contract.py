@@ -19,17 +19,17 @@ import ray
 import yaml
 from torch import nn
 
-from mfed_ray import checkpoint
 from mfed_ray.algorithms import ALGORITHMS
-from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_model, make_simulation
+from mfed_ray.federation import checkpoint
+from mfed_ray.federation.backend import Fitted
+from mfed_ray.federation.checkpoint import Checkpoint
+from mfed_ray.federation.simulation import RoundReport
 from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State
-from mfed_ray.runtime.contract import Fitted
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
-from mfed_ray.simulation import RoundReport
 from mfed_ray.training import float_values
 
 MakeExperiment = Callable[..., Experiment]

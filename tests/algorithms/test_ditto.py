@@ -33,9 +33,9 @@ def model(task: str, encoder: float, decoder: float) -> Params:
 
 INITIAL = {SEG: model(SEG, 0, 0), PARTS: model(PARTS, 0, 0)}
 CLIENTS = [
-    ClientSpec("p0", (PARTS,), "d", ("5",), ()),
-    ClientSpec("s0", (SEG,), "d", ("1",), ()),
-    ClientSpec("s1", (SEG,), "d", ("2", "3", "4"), ()),
+    ClientSpec.of("p0", (PARTS,), "d", ("5",), ()),
+    ClientSpec.of("s0", (SEG,), "d", ("1",), ()),
+    ClientSpec.of("s1", (SEG,), "d", ("2", "3", "4"), ()),
 ]
 UPDATES = [
     Update("p0", PARTS, 1, model(PARTS, 7, 9)),

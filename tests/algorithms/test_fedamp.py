@@ -19,7 +19,7 @@ from mfed_ray.params import decoders_of, encoder_of, nbytes
 from mfed_ray.training import Trainer
 
 MakeExperiment = Callable[..., Experiment]
-CLIENTS = [ClientSpec(name, (name,), "scenes", ("1",), ("2",)) for name in ("a", "b", "c")]
+CLIENTS = [ClientSpec.of(name, (name,), "scenes", ("1",), ("2",)) for name in ("a", "b", "c")]
 VARIANCE = "encoder.bn.running_var"
 
 
@@ -119,7 +119,7 @@ def test_a_client_out_of_the_cohort_keeps_its_tree() -> None:
 
 def test_own_weight_cannot_be_negative() -> None:
     """alpha / sigma (clients - 1) <= 1, at the edge with equal encoders: a third of three others each, 0 of its own."""
-    four = [*CLIENTS, ClientSpec("d", ("d",), "scenes", ("1",), ("2",))]
+    four = [*CLIENTS, ClientSpec.of("d", ("d",), "scenes", ("1",), ("2",))]
     initial = {"a": encoder([0, 0])}
     edge = FedAMP(attention="distance", step=10.0, distance_scale=30.0)
     updates = [Update(client.name, client.name, 1, encoder([1, 7])) for client in four]

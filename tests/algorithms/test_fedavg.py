@@ -14,9 +14,9 @@ def model(task: str, encoder: float, decoder: float) -> Params:
 
 def test_round_by_hand() -> None:
     clients = [
-        ClientSpec("a", ("saliency",), "d", ("1",), ()),
-        ClientSpec("b", ("saliency",), "d", ("2", "3", "4"), ()),
-        ClientSpec("c", ("human_parts",), "d", ("5",), ()),
+        ClientSpec.of("a", ("saliency",), "d", ("1",), ()),
+        ClientSpec.of("b", ("saliency",), "d", ("2", "3", "4"), ()),
+        ClientSpec.of("c", ("human_parts",), "d", ("5",), ()),
     ]
     initial = {task: model(task, 0, 0) for task in ("saliency", "human_parts")}
     state = FedAvg().init(clients, initial)
@@ -39,7 +39,7 @@ def test_round_by_hand() -> None:
 
 
 def test_a_group_that_nobody_of_the_cohort_is_in_keeps_its_model() -> None:
-    clients = [ClientSpec(name, (name,), "d", ("1",), ()) for name in ("saliency", "human_parts")]
+    clients = [ClientSpec.of(name, (name,), "d", ("1",), ()) for name in ("saliency", "human_parts")]
     state = FedAvg().init(clients, {client.name: model(client.name, 0, 0) for client in clients})
     after, _ = FedAvg().aggregate(state, [Update("saliency", "saliency", 1, model("saliency", 3, 4))], probe)
     assert after.params["encoder/saliency"]["encoder.w"].tolist() == [3.0]
@@ -49,7 +49,7 @@ def test_a_group_that_nobody_of_the_cohort_is_in_keeps_its_model() -> None:
 
 def test_an_encoder_of_all_moves_for_the_group_that_nobody_of_the_cohort_is_in() -> None:
     algorithm = FedAvg(scope="all")
-    clients = [ClientSpec(name, (name,), "d", ("1",), ()) for name in ("saliency", "human_parts")]
+    clients = [ClientSpec.of(name, (name,), "d", ("1",), ()) for name in ("saliency", "human_parts")]
     state = algorithm.init(clients, {client.name: model(client.name, 0, 0) for client in clients})
     after, _ = algorithm.aggregate(state, [Update("saliency", "saliency", 1, model("saliency", 3, 4))], probe)
     encoder, decoder = algorithm.instruct(after, clients[1], 2).load

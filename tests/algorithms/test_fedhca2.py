@@ -28,7 +28,7 @@ def tree(values: Mapping[str, object]) -> Params:
 
 
 def client(name: str, *tasks: str) -> ClientSpec:
-    return ClientSpec(name, tasks, "scenes", ("1",), ("2",))
+    return ClientSpec.of(name, tasks, "scenes", ("1",), ("2",))
 
 
 def update(spec: ClientSpec, values: Mapping[str, object]) -> Update:

@@ -29,9 +29,9 @@ def array(*values: float) -> NDArray[np.float32]:
 
 INITIAL = {task: {"encoder.w": array(0), f"decoders.{task}.w": array(0)} for task in (SEG, PARTS)}
 CLIENTS = [
-    ClientSpec("p0", (PARTS,), "d", ("1", "2", "3", "4"), ()),
-    ClientSpec("s0", (SEG,), "d", ("5",), ()),
-    ClientSpec("s1", (SEG,), "d", ("6", "7", "8"), ()),
+    ClientSpec.of("p0", (PARTS,), "d", ("1", "2", "3", "4"), ()),
+    ClientSpec.of("s0", (SEG,), "d", ("5",), ()),
+    ClientSpec.of("s1", (SEG,), "d", ("6", "7", "8"), ()),
 ]
 UPDATES = [
     Update(client.name, client.group, client.examples, {"encoder.w": array(value)})

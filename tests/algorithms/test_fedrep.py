@@ -32,9 +32,9 @@ def array(*values: float) -> NDArray[np.float32]:
 
 INITIAL = {task: {"encoder.w": array(0), f"decoders.{task}.w": array(0)} for task in (SEG, PARTS)}
 CLIENTS = [
-    ClientSpec("p0", (PARTS,), "d", ("1", "2"), ()),
-    ClientSpec("s0", (SEG,), "d", ("3",), ()),
-    ClientSpec("s1", (SEG,), "d", ("4",), ()),
+    ClientSpec.of("p0", (PARTS,), "d", ("1", "2"), ()),
+    ClientSpec.of("s0", (SEG,), "d", ("3",), ()),
+    ClientSpec.of("s1", (SEG,), "d", ("4",), ()),
 ]
 UPDATES = [
     Update(client.name, client.group, client.examples, {"encoder.w": array(value)})

@@ -28,7 +28,7 @@ def encoder(values: Sequence[float], variance: float = 1.0) -> Params:
 
 
 def start(algorithm: MaTFL, names: str = "abcd") -> State:
-    clients = [ClientSpec(name, (name,), "scenes", ("1",), ("2",)) for name in names]
+    clients = [ClientSpec.of(name, (name,), "scenes", ("1",), ("2",)) for name in names]
     initial = {name: {**encoder([9, 9]), f"decoders.{name}.w": np.zeros(1, np.float32)} for name in names}
     return algorithm.init(clients, initial)
 
@@ -137,7 +137,7 @@ def test_one_client_keeps_its_own_and_the_others_theirs(algorithm: MaTFL) -> Non
 
 
 def test_different_encoders_are_refused() -> None:
-    clients = [ClientSpec(name, (name,), "scenes", ("1",), ("2",)) for name in "ab"]
+    clients = [ClientSpec.of(name, (name,), "scenes", ("1",), ("2",)) for name in "ab"]
     with pytest.raises(ConfigError, match="matfl shares one encoder among all clients"):
         MaTFL().init(clients, {"a": encoder([0, 0]), "b": encoder([0, 0, 0])})
 

@@ -22,7 +22,7 @@ def no_probe(group: str, encoder: Params, images: int) -> NDArray[np.float32]:
 
 
 def client(name: str, task: str, examples: int = 1) -> ClientSpec:
-    return ClientSpec(name, (task,), "scenes", tuple(str(i) for i in range(examples)), ("v",))
+    return ClientSpec.of(name, (task,), "scenes", tuple(str(i) for i in range(examples)), ("v",))
 
 
 CLIENTS = [client("s0", SEG, 1), client("s1", SEG, 3), client("p0", PARTS, 2)]

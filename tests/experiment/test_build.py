@@ -259,18 +259,18 @@ def test_a_shard_takes_every_setting(tiny: MakeExperiment) -> None:
     experiment = tiny(seed=4, local=local, images={"short_side": 48})
     spec = make_clients(experiment)[2]
     (shard,) = TrainerFactory(experiment)(spec).shards
-    assert shard.client is spec
+    assert (shard.source,) == spec.sources
     assert [task.name for task in shard.tasks] == ["saliency"]
     assert (shard.epochs, shard.batch_size, shard.max_steps, shard.workers, shard.seed) == (3, 5, 7, 1, 4)
     assert shard.augmentation == experiment.augmentation.build(experiment.images.build())
 
 
-def test_a_pooled_client_trains_on_the_shards_of_those_it_stands_for(tiny: MakeExperiment) -> None:
+def test_a_client_of_several_sources_trains_on_each_for_its_own_tasks(tiny: MakeExperiment) -> None:
     experiment = tiny()
     one, _, other, _ = make_clients(experiment)
-    pooled = ClientSpec("pool", ("saliency", "semantic_segmentation"), "scenes", (), (), (one, other))
+    pooled = ClientSpec("pool", ("saliency", "semantic_segmentation"), one.sources + other.sources, ())
     trainer = TrainerFactory(experiment)(pooled)
-    assert [shard.client for shard in trainer.shards] == [one, other]
+    assert tuple(shard.source for shard in trainer.shards) == one.sources + other.sources
     assert [[task.name for task in shard.tasks] for shard in trainer.shards] == [
         ["semantic_segmentation"],
         ["saliency"],
@@ -403,7 +403,7 @@ def test_what_stays_with_clients_is_no_part_of_the_common_start(
     tiny: MakeExperiment, normalisation: str, kept: bool
 ) -> None:
     experiment = tiny(model={"normalisation": normalisation}, clients=clients(("saliency", 1)))
-    spec = ClientSpec("saliency-0", ("saliency",), "scenes", ("a",), ("b",))
+    spec = ClientSpec.of("saliency-0", ("saliency",), "scenes", ("a",), ("b",))
     initial = make_initial(experiment, [spec])["saliency"]
     assert ("encoder.bn1.weight" in initial) == kept
     assert ("encoder.bn1.running_mean" in initial) == kept

@@ -1,16 +1,16 @@
 from pathlib import Path
 
 from mfed_ray.algorithms.contract import Diagnostics
+from mfed_ray.federation.simulation import RoundReport
 from mfed_ray.messages import ClientReport, ClientSpec
 from mfed_ray.results.recorder import Recorder, RunIdentity
 from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.results.tables import open_table, read_table
-from mfed_ray.simulation import RoundReport
 
 RUN = RunIdentity("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4)
 CLIENTS = [
-    ClientSpec("saliency-0", ("saliency",), "scenes", ("a",), ("b",)),
-    ClientSpec("human_parts+saliency-0", ("human_parts", "saliency"), "people", ("c",), ("d",)),
+    ClientSpec.of("saliency-0", ("saliency",), "scenes", ("a",), ("b",)),
+    ClientSpec.of("human_parts+saliency-0", ("human_parts", "saliency"), "people", ("c",), ("d",)),
 ]
 CONFIG = {"name": "tiny", "rounds": 2}
 FIRST, SECOND = (client.name for client in CLIENTS)

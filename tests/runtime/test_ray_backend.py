@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import ray
 
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.errors import ClientError, DataError
 from mfed_ray.experiment import Experiment
@@ -18,7 +18,6 @@ from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.runtime.cluster import preflight
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
-from mfed_ray.training import Trainer
 
 MakeExperiment = Callable[..., Experiment]
 pytestmark = pytest.mark.usefixtures("ray_cluster")

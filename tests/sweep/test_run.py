@@ -20,12 +20,13 @@ import yaml
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from mfed_ray import checkpoint, load_results
-from mfed_ray.checkpoint import Checkpoint
+from mfed_ray import load_results
 from mfed_ray.errors import ConfigError, PlacementError, RunFolderError, SweepError
+from mfed_ray.federation import checkpoint
+from mfed_ray.federation.checkpoint import Checkpoint
+from mfed_ray.federation.simulation import RoundReport
 from mfed_ray.progress import headlines
 from mfed_ray.results.curves import delta_m
-from mfed_ray.simulation import RoundReport
 from mfed_ray.sweep import Sweep, load_sweep
 from mfed_ray.sweep.ledger import Ledger
 from mfed_ray.sweep.planning import plan

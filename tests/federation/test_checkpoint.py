@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mfed_ray.checkpoint import Checkpoint, load_latest, save
 from mfed_ray.errors import CheckpointError, RunFolderError
+from mfed_ray.federation.checkpoint import Checkpoint, load_latest, save
 from mfed_ray.messages import Params, State
 
 

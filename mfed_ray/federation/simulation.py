@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Literal
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Probe
-from mfed_ray.checkpoint import Checkpoint
+from mfed_ray.federation.backend import Backend, Fitted
+from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State
 from mfed_ray.params import nbytes
-from mfed_ray.runtime.contract import Backend, Fitted
 from mfed_ray.seeds import generator
 
 Stage = Literal["before_aggregation", "after_aggregation"]

@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mfed_ray import checkpoint
-from mfed_ray.checkpoint import Checkpoint
 from mfed_ray.driver import run
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.build import make_clients, make_simulation
+from mfed_ray.federation import checkpoint
+from mfed_ray.federation.checkpoint import Checkpoint
+from mfed_ray.federation.simulation import RoundReport, Simulation
 from mfed_ray.messages import Params
 from mfed_ray.results import load_results
 from mfed_ray.results.tables import read_table
-from mfed_ray.simulation import RoundReport, Simulation
 
 MakeExperiment = Callable[..., Experiment]
 Rounds = list[tuple[RoundReport, Checkpoint]]
