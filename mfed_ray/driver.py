@@ -2,38 +2,33 @@
 
 import hashlib
 import json
-import platform
-import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mfed_ray.environment import environment
 from mfed_ray.errors import DriverError, MfedError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
-from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Backend
-from mfed_ray.federation.simulation import Progress, RoundReport, Simulation
+from mfed_ray.federation.simulation import Event
 from mfed_ray.messages import ClientSpec
-from mfed_ray.results.recorder import Recorder, RunIdentity
-from mfed_ray.results.run_folder import ENVIRONMENT, FREE_KEYS, PARTITION, RunFolder
+from mfed_ray.recording import is_finished, recorded
+from mfed_ray.results.recorder import RunIdentity
+from mfed_ray.results.run_folder import FREE_KEYS, RunFolder
 from mfed_ray.runtime.cluster import connect, preflight
 from mfed_ray.runtime.ray_backend import ActorPool, RayBackend, import_from
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
 from mfed_ray.storage import Mirror, is_remote
 
-Event = Progress | RoundReport
 MakeBackend = Callable[[Experiment, list[ClientSpec]], AbstractContextManager[Backend]]
 Place = str | Path
 """Where a run's folder is: a path, or a URI as ``mfed_ray.storage`` knows them."""
@@ -126,7 +121,7 @@ def simulate(
     with _workplace(place) as (path, keep):
         folder, config = RunFolder(path), experiment.resolved()
         folder.check(config, FREE_KEYS)
-        if checkpoint.latest_round(folder.checkpoints) == experiment.rounds:
+        if is_finished(folder, experiment.rounds, experiment.evaluation.stages):
             return
         torch.set_num_threads(experiment.runtime.threads_per_client)
         located = experiment.located(directory)
@@ -135,10 +130,7 @@ def simulate(
         _ = simulation.start  # before anything is written: the algorithm may refuse these clients
         with make_backend(located, simulation.everybody) as backend, folder.locked(patience):
             started = environment(directory)
-            for event in _recorded(simulation, backend, folder, config, identity(experiment), started):
-                if isinstance(event, RoundReport):
-                    keep()
-                yield event
+            yield from recorded(simulation, backend, folder, config, identity(experiment), started, keep)
 
 
 @contextmanager
@@ -157,36 +149,6 @@ def _workplace(place: Place) -> Iterator[tuple[Path, Callable[[], None]]]:
             raise RunFolderError(str(error).replace(scratch, str(place))) from error
 
 
-def _recorded(
-    simulation: Simulation,
-    backend: Backend,
-    folder: RunFolder,
-    config: Mapping[str, Any],
-    run: RunIdentity,
-    started: Mapping[str, Any],
-) -> Iterator[Event]:
-    """Run the rounds that are left, and write each to the folder before its report goes out."""
-    shards = {client.name: list(client.train_ids) for client in simulation.clients}
-    latest = checkpoint.load_latest(folder.checkpoints)
-    if latest and folder.read_json(PARTITION) != shards:
-        raise RunFolderError(f"{folder.path}: the data's images or their order changed since this run began; use --out")
-    if not latest:
-        folder.write_config(config)
-        folder.write_json(PARTITION, shards)
-    folder.append_json(ENVIRONMENT, started)
-    recorder = Recorder(folder, run, simulation.everybody, config)
-    if latest:
-        recorder.resume(latest.round)
-    for event in simulation.run(backend, latest):
-        if isinstance(event, Progress):
-            yield event
-        else:
-            report, state = event
-            recorder.record(report)
-            checkpoint.save(folder.checkpoints, state)  # after the tables: it says that the round is whole
-            yield report
-
-
 def identity(experiment: Experiment) -> RunIdentity:
     """The run's names in the tables.
 
@@ -203,27 +165,3 @@ def identity(experiment: Experiment) -> RunIdentity:
 
 def _digest(tree: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=4).hexdigest()
-
-
-def environment(directory: Path) -> dict[str, Any]:
-    """Versions and hardware of this process, and the ``directory`` that the run's relative paths start from."""
-    packages = ("mfed-ray", "ray", "torch", "torchvision", "numpy", "pandas")
-    return {
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "commit": _commit(),
-        "directory": str(directory),
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "cpus": psutil.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-    }
-
-
-def _commit() -> str | None:
-    """The checkout's commit; None where the package was not installed from one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return None

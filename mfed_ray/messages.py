@@ -106,20 +106,34 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Update:
-    """What a client sends to the server: its shared parameters and its number of examples n_k."""
+    """What reaches the server: a client's parameters, or the mean of a task group's clients.
+
+    Of a mean, ``client`` is the group's name and ``examples`` the clients' sum.
+    """
 
     client: str
     group: str
     examples: int
+    """n_k."""
     params: Params
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that the algorithm's client half sends beside the parameters."""
+    members: tuple["Update", ...] = ()
+    """Of a mean: its clients by name, without their parameters."""
+
+    @property
+    def senders(self) -> tuple["Update", ...]:
+        """The clients behind it."""
+        return self.members or (self,)
 
 
 @dataclass(frozen=True)
 class ClientReport:
-    """What a round did at one client: training metrics, held-out metrics by task, cost."""
+    """What a turn did at one client: training metrics, held-out metrics by task, cost."""
 
     client: str
     training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     held_out: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+    bytes_up: int = 0

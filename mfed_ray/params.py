@@ -1,6 +1,6 @@
-"""Pure functions on parameters (``messages.Params``): split, mean, compare."""
+"""Pure functions on parameters (``messages.Params``): split, subtract, compare."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,23 +34,6 @@ def nbytes(trees: Iterable[Params]) -> int:
     """Bytes of all distinct trees; a tree that stands twice is counted once."""
     distinct = {id(tree): tree for tree in trees}
     return sum(value.nbytes for tree in distinct.values() for value in tree.values())
-
-
-def weighted_mean(trees: Sequence[Params], weights: Sequence[float]) -> dict[str, NDArray[np.float32]]:
-    """sum_k w_k x_k / sum_k w_k, folded in the order given, accumulated in float64.
-
-    One tree comes back bit for bit, whatever its weight: its factor is exactly 1.
-    """
-    total = float(sum(weights))
-    factors = [weight / total for weight in weights]
-    return {name: _fold([tree[name] for tree in trees], factors) for name in trees[0]}
-
-
-def _fold(values: Sequence[NDArray[np.float32]], factors: Sequence[float]) -> NDArray[np.float32]:
-    total = np.multiply(values[0], factors[0], dtype=np.float64)
-    for value, factor in zip(values[1:], factors[1:], strict=True):
-        total += np.multiply(value, factor, dtype=np.float64)
-    return total.astype(np.float32)
 
 
 def difference(new: Params, old: Params) -> dict[str, NDArray[np.float32]]:

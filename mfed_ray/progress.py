@@ -10,9 +10,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mfed_ray.driver import Event
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.simulation import Progress, RoundReport
+from mfed_ray.federation.simulation import Evaluated, Event, Progress, Trained, ends_round
 from mfed_ray.results.curves import Headlines
 from mfed_ray.sweep import Sweep
 from mfed_ray.sweep.points import label
@@ -34,7 +33,7 @@ def show(events: Iterator[Event], experiment: Experiment, folder: str | Path) ->
         console.print(Text(title), soft_wrap=True)
         for event in events:
             board.take(event)
-            if isinstance(event, RoundReport):
+            if ends_round(event):
                 console.print(Text(board.line()), soft_wrap=True)
     if not board.history:
         console.print(Text(f"already finished: {experiment.rounds} rounds in {folder}"), soft_wrap=True)
@@ -81,10 +80,10 @@ def counting_by_file(label: str) -> Callable[[Path, int, int], None]:
     return count
 
 
-def headlines(report: RoundReport) -> Headlines:
-    """Each task's headline metric, the mean over its clients: after aggregation, else before."""
+def headlines(event: Trained | Evaluated) -> Headlines:
+    """Each task's headline metric, the mean over its clients."""
     found: dict[str, list[float]] = {}
-    for client in report.evaluated or report.fitted:
+    for client in event.reports:
         for task, metrics in client.held_out.items():
             found.setdefault(task, []).append(metrics[TASKS[task].headline.metric])
     return {task: sum(values) / len(values) for task, values in found.items()}
@@ -102,10 +101,10 @@ class _Board:
         """Note an event."""
         if isinstance(event, Progress):
             self._status = f"round {event.round}/{self._rounds}: {event.phase} {event.done}/{event.total} clients"
-            return
-        self._last = event.round
-        self.history.append((event.round, headlines(event)))
-        self._status = f"round {event.round}/{self._rounds} done{self._remaining()}"
+        elif ends_round(event):
+            self._last = event.round
+            self.history.append((event.round, headlines(event)))
+            self._status = f"round {event.round}/{self._rounds} done{self._remaining()}"
 
     def _remaining(self) -> str:
         finished = self._last - self.history[0][0]

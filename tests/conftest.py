@@ -17,15 +17,15 @@ from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
 from mfed_ray.experiment.loading import merge
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.simulation import RoundReport
 from mfed_ray.labels import VOID
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
 from mfed_ray.training import LoadedModel, float_values
+from tests.rounds import Round, whole
 
 MakeExperiment = Callable[..., Experiment]
-Rounds = list[tuple[RoundReport, Checkpoint]]
+Rounds = list[tuple[Round, Checkpoint]]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -215,13 +215,7 @@ def _serially(
     simulation = make_simulation(experiment, clients)
     by_name = {client.name: client for client in simulation.everybody}
     backend = SerialBackend(Worker(by_name, experiment.algorithm, _factory(experiment), threads=1))
-    rounds: Rounds = []
-    for event in simulation.run(backend, resume):
-        if isinstance(event, tuple):
-            rounds.append(event)
-            if event[0].round == until:
-                break
-    return rounds
+    return whole(simulation.run(backend, resume, evaluated=resume is not None), until)
 
 
 @pytest.fixture(scope="session")

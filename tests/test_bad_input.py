@@ -15,7 +15,7 @@ from mfed_ray.driver import run
 from mfed_ray.errors import DataError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.loading import merge
-from mfed_ray.federation.simulation import RoundReport
+from mfed_ray.federation.simulation import Evaluated
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -83,7 +83,7 @@ def test_broken_data(
     tree = merge(tiny_tree, {"data": data, "clients": clients, "runtime": {"max_actors": 1}})
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
     half_done = run(parse_experiment(tree), tmp_path / "run")
-    while not (isinstance(event := next(half_done), RoundReport) and event.round == 1):
+    while not (isinstance(event := next(half_done), Evaluated) and event.round == 1):
         pass
     half_done.close()  # type: ignore[attr-defined]
     before = kept(tmp_path / "run")

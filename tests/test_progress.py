@@ -1,24 +1,28 @@
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.simulation import Progress, RoundReport
-from mfed_ray.messages import ClientReport
+from mfed_ray.federation.checkpoint import Checkpoint
+from mfed_ray.federation.simulation import Evaluated, Event, Progress, Trained
+from mfed_ray.messages import ClientReport, State
 from mfed_ray.progress import counting, headlines, show
 
 MakeExperiment = Callable[..., Experiment]
 FOLDER = Path("runs/tiny")
 
 
-def report(number: int, miou: tuple[float, ...] = (), error: float | None = None) -> RoundReport:
+def report(number: int, miou: tuple[float, ...] = (), error: float | None = None) -> Event:
     clients = [ClientReport(f"s-{i}", {}, {"semantic_segmentation": {"miou": v}}) for i, v in enumerate(miou)]
     if error is not None:
         clients.append(ClientReport("n-0", {}, {"surface_normals": {"mean_error": error}}))
-    return RoundReport(number, [], clients, Diagnostics(), {}, 0, 0)
+    if not clients:
+        return Trained(number, [], Diagnostics(), {}, 0, 0, Checkpoint(number, State(), {}), is_evaluated=False)
+    return Evaluated(number, clients, 0.0)
 
 
 @pytest.fixture
@@ -43,7 +47,7 @@ def without_seconds(text: str) -> str:
 @pytest.mark.usefixtures("plain")
 def test_plain_lines_exactly(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
     """One line a round, never broken however narrow; nothing for single clients, no metrics where none are."""
-    events: list[Progress | RoundReport] = [
+    events: list[Event] = [
         Progress(0, "evaluate", 1, 4),
         report(0, (0.1, 0.2), 40.0),
         Progress(1, "fit", 1, 4),
@@ -65,7 +69,7 @@ def test_a_line_is_printed_as_soon_as_its_round_is_done(
 ) -> None:
     seen: list[str] = []
 
-    def events() -> Iterator[Progress | RoundReport]:
+    def events() -> Iterator[Event]:
         for number in (1, 2):
             yield report(number, (0.5,))
             seen.append(without_seconds(capsys.readouterr().out).splitlines()[-1])
@@ -134,7 +138,7 @@ def test_live_board_shows_first_now_and_best(tiny: MakeExperiment, capsys: pytes
 def test_live_boards_status(
     tiny: MakeExperiment,
     capsys: pytest.CaptureFixture[str],
-    events: list[Progress | RoundReport],
+    events: list[Event],
     status: str,
 ) -> None:
     show(iter(events), tiny(rounds=5), FOLDER)
@@ -149,12 +153,10 @@ def test_headlines_are_means_over_clients_after_aggregation_else_before() -> Non
         ClientReport("a", {}, {"saliency": {"max_miou": 0.5}, "human_parts": {"miou": 0.125}}),
         ClientReport("b", {}, {"saliency": {"max_miou": 0.75}}),
     ]
-    assert headlines(RoundReport(1, before, after, Diagnostics(), {}, 0, 0)) == {
-        "saliency": 0.625,
-        "human_parts": 0.125,
-    }
-    assert headlines(RoundReport(1, before, [], Diagnostics(), {}, 0, 0)) == {"saliency": 0.25}
-    assert headlines(report(1)) == {}
+    assert headlines(Evaluated(1, after, 0.0)) == {"saliency": 0.625, "human_parts": 0.125}
+    trained = Trained(1, before, Diagnostics(), {}, 0, 0, Checkpoint(1, State(), {}), is_evaluated=False)
+    assert headlines(trained) == {"saliency": 0.25}
+    assert headlines(replace(trained, reports=[])) == {}
 
 
 @pytest.mark.usefixtures("plain")

@@ -24,7 +24,8 @@ length and little agreement, s joins t where the agreement between is above sqrt
 Where encoders differ, all of this is about the blocks that every candidate has as t has them: what d_S says is what
 fusing does there.
 
-Cost: no byte on top of the updates; on the server up to T^2 / 2 inner products of encoders for each of T groups.
+Cost: up, a number per parameter tensor and client on top of the updates; on the server up to T^2 / 2 inner products of
+encoders for each of T groups.
 
 Where it fails: without any task of two clients there is no measure of noise (refused; with cohorts, nothing is fused
 before the first round in which a task has two clients); with few clients the first rounds decide on little evidence; it
@@ -37,6 +38,7 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfed_ray.algorithms.fusion import Shares, common_names
 from mfed_ray.messages import Params
@@ -45,8 +47,8 @@ from mfed_ray.params import STATISTICS, difference
 Evidence = dict[tuple[str, str], float]
 """By (s, t): cosine of d_s and Ubar_t."""
 
-Clients = Sequence[tuple[float, Params]]
-"""A group's clients in the round: their weights in its mean, and their encoders."""
+Clients = Sequence[tuple[float, Mapping[str, float]]]
+"""A group's clients in the round: their weights in its mean, and ||u_k||^2 by parameter (``squared_lengths``)."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +77,27 @@ def view(encoders: Mapping[str, Params], start: Params, clients: Clients) -> Vie
         gram[r, s] = gram[s, r] = _inner(moves[r], moves[s])
     total = sum(weight for weight, _ in clients)
     squares = [(weight / total) ** 2 for weight, _ in clients]
-    own = (difference({name: encoder[name] for name in learned}, origin) for _, encoder in clients)
-    noise = sum(square * _inner(move, move) for square, move in zip(squares, own, strict=True))
+    lengths = (sum(lengths[name] for name in learned) for _, lengths in clients)
+    noise = sum(square * length for square, length in zip(squares, lengths, strict=True))
     return View(groups, gram, noise, 1.0 / sum(squares))
 
 
+def squared_lengths(encoder: Params, start: Params) -> dict[str, float]:
+    """||u_k||^2 by learned parameter, of a client's encoder that began the round at ``start``.
+
+    It is all that the rule needs of a single client, so that no encoder but the clients' mean has to reach the server.
+    """
+    learned = {name: value for name, value in encoder.items() if not name.endswith(STATISTICS)}
+    return {name: _product(move, move) for name, move in difference(learned, start).items()}
+
+
 def _inner(a: Params, b: Params) -> float:
+    return sum(_product(a[name], b[name]) for name in a)
+
+
+def _product(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     # not a BLAS dot: its bits depend on the number of threads
-    return float(sum(np.einsum("i,i->", a[n].ravel(), b[n].ravel(), dtype=np.float64) for n in a))
+    return float(np.einsum("i,i->", a.ravel(), b.ravel(), dtype=np.float64))
 
 
 def measure(views: Mapping[str, View]) -> tuple[Evidence, float | None]:

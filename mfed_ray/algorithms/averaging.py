@@ -3,19 +3,19 @@
 Such an algorithm's state has the trees ``encoder/<group>`` and ``decoder/<group>`` of each task group. Under scope
 `all` there is one encoder, whatever its names: one tree, that every round moves for all groups, also for those of which
 no client took part. A group's decoders stand still in a round without its clients.
+
+Of a group's clients these algorithms need no more than their weighted mean (``Algorithm.weight``). The mean over all
+clients is that of the groups' means, each rounded to float32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mfed_ray.algorithms.contract import by_group, common_encoder
 from mfed_ray.messages import ClientSpec, Params, State, Update
-from mfed_ray.params import decoders_of, encoder_of, weighted_mean
+from mfed_ray.params import decoders_of, encoder_of
+from mfed_ray.summation import weighted_mean
 
-Array = NDArray[np.floating]
 Weighting = Literal["examples", "uniform"]
 """Of clients in a mean: by their number of examples n_k, or alike."""
 
@@ -59,17 +59,19 @@ def model_means(state: State, updates: Sequence[Update], weighting: Weighting, s
     return {**encoder_means(state, updates, weighting, scope), **decoders}
 
 
-def mean_of(
-    updates: Sequence[Update], weighting: Weighting, part: Callable[[Params], Params] = dict
-) -> dict[str, NDArray[np.float32]]:
+def mean_of(updates: Sequence[Update], weighting: Weighting, part: Callable[[Params], Params] = dict) -> Params:
     """The weighted mean of the clients' parameters, or of a part of them."""
-    weights = [client_weight(update, weighting) for update in updates]
-    return weighted_mean([part(update.params) for update in updates], weights)
+    return weighted_mean([part(update.params) for update in updates], [weight_of(one, weighting) for one in updates])
 
 
-def client_weight(update: Update, weighting: Weighting) -> float:
+def client_weight(client: ClientSpec | Update, weighting: Weighting) -> float:
     """w_k of a client in its mean, before they are divided by their sum."""
-    return float(update.examples) if weighting == "examples" else 1.0
+    return float(client.examples) if weighting == "examples" else 1.0
+
+
+def weight_of(update: Update, weighting: Weighting) -> float:
+    """The weight of a client, or of all the clients that an update is the mean of."""
+    return sum(client_weight(sender, weighting) for sender in update.senders)
 
 
 def group_means(updates: Sequence[Update], weighting: Weighting) -> dict[str, Params]:

@@ -46,6 +46,11 @@ class Centralised(Algorithm):
         kept = trainer.state()
         return Fit({**trainer.shared(), **kept.params.get("model", {})}, kept, metrics)
 
+    def weight(self, client: ClientSpec) -> float:
+        """The centre is its group's only client."""
+        del client
+        return 1.0
+
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """The centre's model is the model."""
         del state, probe

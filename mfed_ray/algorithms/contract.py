@@ -62,11 +62,12 @@ class Diagnostics:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a client's training gives: parameters to send, state to keep, training metrics."""
+    """What a client's training gives: parameters to send, state to keep, training metrics, numbers to send."""
 
     params: Params
     state: State
     metrics: Mapping[str, Mapping[str, float]]
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 class Algorithm(BaseModel, ABC):
@@ -87,6 +88,15 @@ class Algorithm(BaseModel, ABC):
     def trainees(self, clients: Sequence[ClientSpec]) -> Sequence[ClientSpec]:
         """Who trains: the clients. All are evaluated, whoever trained."""
         return clients
+
+    def weight(self, client: ClientSpec) -> float | None:
+        """w_k of a client, where ``aggregate`` needs no more of a group's clients than sum_k w_k x_k / sum_k w_k.
+
+        What the clients send is then added up where they train, and ``aggregate`` gets an update for each group. None,
+        the default: it gets an update for each client.
+        """
+        del client
+        return None
 
     @abstractmethod
     def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from mfed_ray.algorithms.averaging import Scope, Weighting, initial_models, model_means, model_of
+from mfed_ray.algorithms.averaging import Scope, Weighting, client_weight, initial_models, model_means, model_of
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.messages import ClientSpec, Instruction, Params, Proximal, State, Update
@@ -59,6 +59,10 @@ class Ditto(Algorithm):
         own = trainer.state(keep=trainer.shared())
         both = {**own.params, **{_GLOBAL + name: tree for name, tree in kept.params.items()}}
         return Fit(sent, State(both), metrics)
+
+    def weight(self, client: ClientSpec) -> float:
+        """n_k, or 1."""
+        return client_weight(client, self.weighting)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """Average each group's global models."""

@@ -6,7 +6,7 @@ Data, AISTATS 2017, Algorithm 1.
 
 from collections.abc import Mapping, Sequence
 
-from mfed_ray.algorithms.averaging import Scope, Weighting, initial_models, model_means, model_of
+from mfed_ray.algorithms.averaging import Scope, Weighting, client_weight, initial_models, model_means, model_of
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
@@ -34,6 +34,10 @@ class FedAvg(Algorithm):
         trainer.start(state, *instruction.load)
         metrics = trainer.train(instruction.round)
         return Fit(trainer.shared(), trainer.state(), metrics)
+
+    def weight(self, client: ClientSpec) -> float:
+        """n_k, or 1."""
+        return client_weight(client, self.weighting)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """Average each group's models."""

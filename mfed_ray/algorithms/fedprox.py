@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from mfed_ray.algorithms.averaging import Scope, Weighting, initial_models, model_means, model_of
+from mfed_ray.algorithms.averaging import Scope, Weighting, client_weight, initial_models, model_means, model_of
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.messages import ClientSpec, Instruction, Params, Proximal, State, Update
@@ -50,6 +50,10 @@ class FedProx(Algorithm):
         terms = [Proximal(tree, self.proximal_weight) for tree in instruction.anchor]
         metrics = trainer.train(instruction.round, terms)
         return Fit(trainer.shared(), trainer.state(), metrics)
+
+    def weight(self, client: ClientSpec) -> float:
+        """n_k, or 1."""
+        return client_weight(client, self.weighting)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """Average each group's models."""

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from mfed_ray.algorithms.averaging import ENCODERS, Scope, Weighting, encoder_means, initial_encoders
+from mfed_ray.algorithms.averaging import ENCODERS, Scope, Weighting, client_weight, encoder_means, initial_encoders
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.messages import ClientSpec, Instruction, Params, Part, State, Update
@@ -57,6 +57,10 @@ class FedRep(Algorithm):
         metrics = trainer.train(instruction.round, parts=[*decoders * self.decoder_turns, "encoder"])
         params = trainer.shared()
         return Fit(encoder_of(params), trainer.state(keep=decoders_of(params)), metrics)
+
+    def weight(self, client: ClientSpec) -> float:
+        """n_k, or 1."""
+        return client_weight(client, self.weighting)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """Average the encoders."""

@@ -25,6 +25,11 @@ class Local(Algorithm):
         metrics = trainer.train(instruction.round)
         return Fit({}, trainer.state(keep=trainer.shared()), metrics)
 
+    def weight(self, client: ClientSpec) -> float:
+        """Nothing is sent: any will do."""
+        del client
+        return 1.0
+
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """Nothing to do."""
         del updates, probe

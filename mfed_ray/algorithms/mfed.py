@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mfed_ray.algorithms.agreement import agreed, measure, view
+from mfed_ray.algorithms.agreement import agreed, measure, squared_lengths, view
 from mfed_ray.algorithms.averaging import Weighting, client_weight, group_means
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, by_group
 from mfed_ray.algorithms.correlation import (
@@ -48,7 +48,8 @@ AUTO_MOMENTUM = 0.8
 class MFed(Algorithm):
     """M-Fed's hyper-parameters and its four functions.
 
-    Bytes per client and round: |E| + |D| up; |E| down, and |D| where it is loaded or an anchor.
+    Bytes per client and round: |E| + |D| up; |E| down, and |D| where it is loaded or an anchor. Under
+    `auto` also a number per parameter tensor up.
     """
 
     decoder_proximal_weight: float = Field(0.01, ge=0.0)
@@ -142,7 +143,15 @@ class MFed(Algorithm):
         ]
         metrics = trainer.train(instruction.round, terms)
         params = trainer.shared()
-        return Fit(params, trainer.state(keep=decoders_of(params) if self.decoder_init == "local" else {}), metrics)
+        lengths = {}
+        if self.correlation_threshold == "auto":
+            lengths = squared_lengths(encoder_of(params), encoder_of(instruction.load[0]))
+        kept = trainer.state(keep=decoders_of(params) if self.decoder_init == "local" else {})
+        return Fit(params, kept, metrics, lengths)
+
+    def weight(self, client: ClientSpec) -> float:
+        """n_k, or 1."""
+        return client_weight(client, self.weighting)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """Average within groups, correlate the groups' encoders, fuse those that agree."""
@@ -196,7 +205,8 @@ class MFed(Algorithm):
         """S_t by evidence, how strongly each of it agrees, and what is known for the next round."""
         views = {}
         for t, members in groups.items():
-            clients = [(client_weight(one, self.weighting), encoder_of(one.params)) for one in members]
+            senders = [sender for update in members for sender in update.senders]
+            clients = [(client_weight(sender, self.weighting), sender.values) for sender in senders]
             views[t] = view(encoders, state.params[f"encoder/{t}"], clients)
         found, new = measure(views)
         evidence, rho = self._smoothed(state, "evidence", found), state.values.get("rho")

@@ -12,7 +12,7 @@ from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.data.partition import Partition
 from mfed_ray.data.transforms import OWN_SIZE, Augmentation, InputSize
 from mfed_ray.errors import ConfigError
-from mfed_ray.federation.simulation import Stage
+from mfed_ray.messages import Stage
 from mfed_ray.models.contract import DecoderSettings, PanopticMerge
 from mfed_ray.models.encoders import ENCODERS
 from mfed_ray.tasks import TASKS

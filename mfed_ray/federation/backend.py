@@ -1,29 +1,76 @@
-"""What every backend does: run instructions on clients, and keep the clients' states."""
+"""What the round loop asks of a backend: take on clients' turns, tell what came of them, keep the clients' states."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
+from mfed_ray.errors import MfedError
 from mfed_ray.messages import ClientReport, Instruction, State, Update
+from mfed_ray.summation import PartialSum
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """One client's finished training."""
+class Job:
+    """A client's turn: to train under an instruction, or to be evaluated as the instruction would have it start."""
 
-    update: Update
-    report: ClientReport
+    kind: Literal["fit", "evaluate"]
+    instruction: Instruction
+    evaluate: bool = False
+    """Whether a client that has trained is evaluated as well, before any aggregation."""
+    place: int = 0
+    """Of a client that is added up: its place in the sum of its task group."""
+    weight: float | None = None
+    """Its weight in that sum; None: what it sends reaches the server as it is."""
+
+    @property
+    def client(self) -> str:
+        """Name of the client."""
+        return self.instruction.client
+
+
+@dataclass(frozen=True)
+class Done:
+    """Jobs that are finished.
+
+    ``updates``: what the clients that trained send, without parameters where these are in ``sums``, by task group.
+    ``states``: what these clients keep, in whatever form the backend has it.
+    """
+
+    jobs: tuple[Job, ...]
+    reports: tuple[ClientReport, ...]
+    updates: tuple[Update, ...] = ()
+    sums: Mapping[str, Sequence[PartialSum]] = field(default_factory=dict)
+    states: Any = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Jobs that came to nothing, and why."""
+
+    jobs: tuple[Job, ...]
+    error: MfedError
+
+
+@dataclass(frozen=True)
+class Late:
+    """Jobs that were not finished in time; they go on."""
+
+    jobs: tuple[Job, ...]
 
 
 class Backend(Protocol):
-    """Runs clients. Results are yielded as they come; which order that is changes nothing in them."""
+    """Runs clients. Results come in any order, several jobs in one; neither changes a bit of them."""
 
-    def fit(self, instructions: Sequence[Instruction], *, evaluate: bool) -> Iterator[Fitted]:
-        """Train each client; with ``evaluate``, its trained model is also evaluated, before any aggregation."""
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take on jobs, each with its client's state as it is now."""
         ...
 
-    def evaluate(self, instructions: Sequence[Instruction]) -> Iterator[ClientReport]:
-        """Evaluate each client's model as the next round would start with it."""
+    def completed(self, timeout: float | None = None) -> Done | Failed | Late:
+        """Wait for some of the jobs that were taken on, ``timeout`` seconds at most."""
+        ...
+
+    def accept(self, done: Done) -> None:
+        """Keep the states of the clients that trained: a result that nobody accepts leaves no trace."""
         ...
 
     def states(self) -> Mapping[str, State]:

@@ -1,19 +1,19 @@
 """The round loop: instruct, fit, aggregate, evaluate, report."""
 
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Probe
-from mfed_ray.federation.backend import Backend, Fitted
+from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Probe, by_group
+from mfed_ray.federation.backend import Backend, Done, Job
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State
+from mfed_ray.federation.participation import Policy, all_must_return
+from mfed_ray.messages import ClientReport, ClientSpec, Params, Stage, State, Update
 from mfed_ray.params import nbytes
 from mfed_ray.seeds import generator
-
-Stage = Literal["before_aggregation", "after_aggregation"]
+from mfed_ray.summation import PartialSum, mean
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,38 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class RoundReport:
-    """A finished round. ``fitted`` and ``evaluated`` (after aggregation) are in the order of the clients."""
+class Trained:
+    """A round's clients have trained and the server has aggregated. Reports are in the order of the clients.
+
+    ``checkpoint`` is all that the next round starts from. Of round 0 there is nothing but that.
+    """
 
     round: int
-    fitted: Sequence[ClientReport]
-    evaluated: Sequence[ClientReport]
+    reports: Sequence[ClientReport]
     diagnostics: Diagnostics
     seconds: Mapping[str, float]
     bytes_up: int
     bytes_down: int
+    checkpoint: Checkpoint
+    is_evaluated: bool
+    """Whether ``Evaluated`` follows."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The clients were evaluated after a round's aggregation. Reports are in the order of the clients."""
+
+    round: int
+    reports: Sequence[ClientReport]
+    seconds: float
+
+
+Event = Progress | Trained | Evaluated
+
+
+def ends_round(event: Event) -> bool:
+    """Whether all that is measured of a round is known with the event."""
+    return isinstance(event, Evaluated) or (isinstance(event, Trained) and not event.is_evaluated)
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,7 @@ class Simulation:
     evaluate_every: int
     clients_per_round: int | None
     seed: int
+    policy: Policy = all_must_return
 
     @cached_property
     def trainees(self) -> Sequence[ClientSpec]:
@@ -77,78 +100,141 @@ class Simulation:
         chosen = set(generator(self.seed, "cohort", number).choice(names, size, replace=False).tolist())
         return [client for client in self.trainees if client.name in chosen]
 
-    def run(self, backend: Backend, resume: Checkpoint | None) -> Iterator[Progress | tuple[RoundReport, Checkpoint]]:
-        """Yield progress, and after each round its report with the checkpoint that the next one can start from.
+    def run(self, backend: Backend, resume: Checkpoint | None, evaluated: bool = False) -> Generator[Event, None, None]:
+        """Train the rounds that are left; yields what happens as it happens.
 
-        Round 0 is the evaluation of the initial models.
+        While the clients of a round train, those that are free are evaluated as the last round left them. That is told
+        before the round is. ``resume``: the checkpoint to go on from, and whether its round is ``evaluated`` already.
+        Round 0 is the initial models.
         """
         if resume is None:
             server = self.start
-            evaluated = yield from self._evaluate(backend, server, 0)
-            yield RoundReport(0, [], evaluated, Diagnostics(), {}, 0, 0), Checkpoint(0, server, backend.states())
-            first = 1
+            yield Trained(0, [], Diagnostics(), {}, 0, 0, Checkpoint(0, server, backend.states()), True)
         else:
-            server, first = resume.server, resume.round + 1
+            server = resume.server
             backend.restore(resume.clients)
+        first = 1 if resume is None else resume.round + 1
+        waiting = None if evaluated else self._evaluation(server, first - 1)
         for number in range(first, self.rounds + 1):
-            clock = _Clock()
-            instructions = self._instructions(self.cohort(number), server, number)
-            fitted = yield from self._fit(backend, instructions, number)
-            clock.lap("fit")
-            updates = sorted((one.update for one in fitted), key=lambda update: update.client)
-            server, diagnostics = self.algorithm.aggregate(server, updates, self.probe)
-            clock.lap("aggregate")
-            evaluated = yield from self._evaluate(backend, server, number)
-            clock.lap("evaluate")
-            yield (
-                RoundReport(
-                    number,
-                    [one.report for one in fitted],
-                    evaluated,
-                    diagnostics,
-                    clock.seconds,
-                    bytes_up=sum(nbytes([update.params]) for update in updates),
-                    bytes_down=sum(nbytes([*i.load, *i.anchor]) for i in instructions),
-                ),
-                Checkpoint(number, server, backend.states()),
-            )
+            training = _Phase("fit", number, self._fit_jobs(server, number))
+            yield from self._finish(backend, training, waiting)
+            trained = self._aggregate(server, training, backend)
+            server = trained.checkpoint.server
+            waiting = self._evaluation(server, number)
+            yield trained
+        yield from self._finish(backend, None, waiting)
 
-    def _instructions(self, clients: Sequence[ClientSpec], server: State, number: int) -> list[Instruction]:
-        return [self.algorithm.instruct(server, client, number) for client in clients]
+    def _finish(
+        self, backend: Backend, training: "_Phase | None", evaluation: "_Phase | None"
+    ) -> Generator[Event, None, None]:
+        """Run the phases at the same time to their ends."""
+        phases = [phase for phase in (training, evaluation) if phase is not None and phase.jobs]
+        for phase in phases:
+            phase.begin()
+            backend.submit(phase.jobs)
+        while open_phases := [phase for phase in phases if not phase.is_over]:
+            result = backend.completed()
+            if not isinstance(result, Done):
+                self.policy(result)
+                continue
+            backend.accept(result)
+            phase = next(phase for phase in open_phases if phase.kind == result.jobs[0].kind)
+            phase.take(result)
+            yield Progress(phase.round, phase.kind, len(phase.reports), len(phase.jobs))
+        if evaluation is not None and evaluation.jobs:
+            yield Evaluated(evaluation.round, evaluation.in_order(), evaluation.seconds)
 
-    def _fit(
-        self, backend: Backend, instructions: Sequence[Instruction], number: int
-    ) -> Generator[Progress, None, list[Fitted]]:
+    def _fit_jobs(self, server: State, number: int) -> list[Job]:
+        """A job for each client of the cohort, with its place among those of its task group by name."""
+        cohort = self.cohort(number)
+        groups = by_group(sorted(cohort, key=_name))
+        places = {client.name: place for members in groups.values() for place, client in enumerate(members)}
         evaluate = "before_aggregation" in self.stages and self._is_evaluated(number)
-        done: dict[str, Fitted] = {}
-        for fitted in backend.fit(instructions, evaluate=evaluate):
-            done[fitted.update.client] = fitted
-            yield Progress(number, "fit", len(done), len(instructions))
-        return [done[instruction.client] for instruction in instructions]
+        jobs = []
+        for client in cohort:
+            instruction = self.algorithm.instruct(server, client, number)
+            jobs.append(Job("fit", instruction, evaluate, places[client.name], self.algorithm.weight(client)))
+        return jobs
 
-    def _evaluate(self, backend: Backend, server: State, number: int) -> Generator[Progress, None, list[ClientReport]]:
+    def _aggregate(self, server: State, training: "_Phase", backend: Backend) -> Trained:
+        started = time.perf_counter()
+        updates = training.server_updates()
+        server, diagnostics = self.algorithm.aggregate(server, updates, self.probe)
+        reports = training.in_order()
+        return Trained(
+            training.round,
+            reports,
+            diagnostics,
+            {"fit": training.seconds, "aggregate": time.perf_counter() - started},
+            bytes_up=sum(report.bytes_up for report in reports),
+            bytes_down=sum(nbytes([*job.instruction.load, *job.instruction.anchor]) for job in training.jobs),
+            checkpoint=Checkpoint(training.round, server, backend.states()),
+            is_evaluated=self._is_evaluated_after(training.round),
+        )
+
+    def _evaluation(self, server: State, number: int) -> "_Phase":
         """After aggregation: each client as its next round starts. Round 0 always counts as after aggregation."""
-        if not self._is_evaluated(number) or (number and "after_aggregation" not in self.stages):
-            return []
-        done: dict[str, ClientReport] = {}
-        for report in backend.evaluate(self._instructions(self.clients, server, number + 1)):
-            done[report.client] = report
-            yield Progress(number, "evaluate", len(done), len(self.clients))
-        return [done[client.name] for client in self.clients]
+        clients = self.clients if self._is_evaluated_after(number) else []
+        instructions = [self.algorithm.instruct(server, client, number + 1) for client in clients]
+        return _Phase("evaluate", number, [Job("evaluate", instruction) for instruction in instructions])
+
+    def _is_evaluated_after(self, number: int) -> bool:
+        return self._is_evaluated(number) and (number == 0 or "after_aggregation" in self.stages)
 
     def _is_evaluated(self, number: int) -> bool:
         return number % self.evaluate_every == 0 or number == self.rounds
 
 
-def _name(client: ClientSpec) -> str:
-    return client.name
+def _name(client: ClientSpec | Update) -> str:
+    return client.name if isinstance(client, ClientSpec) else client.client
 
 
-@dataclass
-class _Clock:
-    seconds: dict[str, float] = field(default_factory=dict)
-    last: float = field(default_factory=time.perf_counter)
+class _Phase:
+    """One kind of jobs of a round, and what has come of them."""
 
-    def lap(self, phase: str) -> None:
-        now = time.perf_counter()
-        self.seconds[phase], self.last = now - self.last, now
+    def __init__(self, kind: Literal["fit", "evaluate"], number: int, jobs: Sequence[Job]) -> None:
+        self.kind: Literal["fit", "evaluate"] = kind
+        self.round = number
+        self.jobs = jobs
+        self.reports: dict[str, ClientReport] = {}
+        self.seconds = 0.0
+        self._updates: list[Update] = []
+        self._sums: dict[str, list[PartialSum]] = {}
+        self._started = 0.0
+
+    def begin(self) -> None:
+        """From here on time counts."""
+        self._started = time.perf_counter()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every client has returned."""
+        return len(self.reports) == len(self.jobs)
+
+    def take(self, done: Done) -> None:
+        """Take in what some of the jobs came to."""
+        self.reports |= {report.client: report for report in done.reports}
+        self._updates += done.updates
+        for group, sums in done.sums.items():
+            self._sums.setdefault(group, []).extend(sums)
+        self.seconds = time.perf_counter() - self._started
+
+    def in_order(self) -> list[ClientReport]:
+        """The reports in the order of the jobs."""
+        return [self.reports[job.client] for job in self.jobs]
+
+    def server_updates(self) -> list[Update]:
+        """What the server aggregates, by name: clients' updates as they are, and the mean of each group that was added
+        up."""
+        by_group: dict[str, list[Update]] = {}
+        for update in sorted(self._updates, key=_name):
+            by_group.setdefault(update.group if update.group in self._sums else update.client, []).append(update)
+        return [
+            _mean_update(members, self._sums[name]) if name in self._sums else members[0]
+            for name, members in sorted(by_group.items())
+        ]
+
+
+def _mean_update(members: Sequence[Update], sums: Sequence[PartialSum]) -> Update:
+    group, examples = members[0].group, sum(member.examples for member in members)
+    return Update(group, group, examples, mean(sums), members=tuple(members))

@@ -1,10 +1,10 @@
 """From round reports to the rows of a run's tables."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mfed_ray.federation.simulation import RoundReport
+from mfed_ray.federation.simulation import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec
 from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Row, Table
@@ -34,25 +34,32 @@ class Recorder:
         self._rounds = Table(folder.path / "rounds.parquet", ROUNDS, config)
         self._correlations = Table(folder.path / "correlations.parquet", CORRELATIONS, config)
 
-    def resume(self, last_round: int) -> None:
-        """Take up the tables as they stood after ``last_round``."""
+    def resume(self, last_round: int) -> bool:
+        """Take up the tables as they stood after ``last_round``; whether its evaluation is in them."""
         for table in (self._metrics, self._rounds, self._correlations):
             table.restore(last_round)
+        return self._metrics.has(round=last_round, stage="after_aggregation")
 
-    def record(self, report: RoundReport) -> None:
-        """Add a round and replace the files."""
-        self._metrics.add(self._metric_rows(report))
-        self._rounds.add([self._round_row(report)])
-        self._correlations.add(self._correlation_rows(report))
+    def record(self, event: Trained | Evaluated) -> None:
+        """Add what a round came to and replace the files."""
+        if isinstance(event, Trained):
+            self._metrics.add(self._trained_rows(event))
+            self._rounds.add([self._round_row(event)])
+            self._correlations.add(self._correlation_rows(event))
+        else:
+            self._metrics.add(self._evaluated_rows(event))
+            self._rounds.change(event.round, evaluate_seconds=event.seconds, peak_memory_bytes=_peak(event.reports))
         for table in (self._metrics, self._rounds, self._correlations):
             table.write()
 
-    def _metric_rows(self, report: RoundReport) -> Iterator[Row]:
-        for client in report.fitted:
-            yield from self._rows(report.round, "training", "train", client.client, client.training)
-            yield from self._rows(report.round, "before_aggregation", HELD_OUT, client.client, client.held_out)
-        for client in report.evaluated:
-            yield from self._rows(report.round, "after_aggregation", HELD_OUT, client.client, client.held_out)
+    def _trained_rows(self, event: Trained) -> Iterator[Row]:
+        for client in event.reports:
+            yield from self._rows(event.round, "training", "train", client.client, client.training)
+            yield from self._rows(event.round, "before_aggregation", HELD_OUT, client.client, client.held_out)
+
+    def _evaluated_rows(self, event: Evaluated) -> Iterator[Row]:
+        for client in event.reports:
+            yield from self._rows(event.round, "after_aggregation", HELD_OUT, client.client, client.held_out)
 
     def _rows(
         self, number: int, stage: str, split: str, client: str, values: Mapping[str, Mapping[str, float]]
@@ -74,24 +81,34 @@ class Recorder:
                     "value": value,
                 }
 
-    def _round_row(self, report: RoundReport) -> Row:
-        reports: Iterable[ClientReport] = (*report.fitted, *report.evaluated)
+    def _round_row(self, event: Trained) -> Row:
         return {
             "run_id": self._run.run_id,
-            "round": report.round,
-            **{f"{phase}_seconds": report.seconds.get(phase, 0.0) for phase in ("fit", "aggregate", "evaluate")},
-            "bytes_up": report.bytes_up,
-            "bytes_down": report.bytes_down,
-            "peak_memory_bytes": max((one.peak_memory_bytes for one in reports), default=0),
+            "round": event.round,
+            **{f"{phase}_seconds": event.seconds.get(phase, 0.0) for phase in ("fit", "aggregate", "evaluate")},
+            "bytes_up": event.bytes_up,
+            "bytes_down": event.bytes_down,
+            "peak_memory_bytes": _peak(event.reports),
         }
 
-    def _correlation_rows(self, report: RoundReport) -> Iterator[Row]:
-        for (other, group), value in report.diagnostics.correlations.items():
+    def _correlation_rows(self, event: Trained) -> Iterator[Row]:
+        for (other, group), value in event.diagnostics.correlations.items():
             yield {
                 "run_id": self._run.run_id,
-                "round": report.round,
+                "round": event.round,
                 "group": group,
                 "other": other,
                 "correlation": value,
-                "fused": (other, group) in report.diagnostics.fused,
+                "fused": (other, group) in event.diagnostics.fused,
             }
+
+
+def _peak(reports: Sequence[ClientReport]) -> int:
+    return max((report.peak_memory_bytes for report in reports), default=0)
+
+
+def is_evaluated(folder: RunFolder, round_number: int) -> bool:
+    """Whether a run's tables have the evaluation after the round. Raises RunFolderError where they cannot be read."""
+    table = Table(folder.path / "metrics.parquet", METRICS, {})
+    table.restore(round_number)
+    return table.has(round=round_number, stage="after_aggregation")

@@ -88,6 +88,16 @@ class Table:
         """Append rows that have every column."""
         self._rows.extend(rows)
 
+    def change(self, round_number: int, **largest: float) -> None:
+        """Raise values in the rows of a round to those given, if they are less."""
+        for index, row in enumerate(self._rows):
+            if row["round"] == round_number:
+                self._rows[index] = {**row, **{name: max(row[name], value) for name, value in largest.items()}}
+
+    def has(self, **values: Any) -> bool:
+        """Whether a row has these values."""
+        return any(all(row[name] == value for name, value in values.items()) for row in self._rows)
+
     def write(self) -> None:
         """Replace the file."""
         frame = pd.DataFrame(self._rows, columns=list(self._columns)).astype(dict(self._columns))

@@ -1,8 +1,8 @@
 """Clients in Ray actors, each pinned to its share of CPUs and GPU."""
 
 import sys
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -10,10 +10,37 @@ import torch
 
 from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.errors import ClientError, MfedError
-from mfed_ray.federation.backend import Fitted
-from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State
+from mfed_ray.federation.backend import Done, Failed, Job, Late
+from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State, Update
+from mfed_ray.runtime.chunks import chunks
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.worker import TrainerFactory, Worker
+from mfed_ray.summation import PartialSum
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A job as it travels: its trees and its client's state are numbers in the call's lists of references."""
+
+    job: Job
+    load: tuple[int, ...]
+    anchor: tuple[int, ...]
+    state: int | None
+
+    def whole(self, trees: Sequence[Params]) -> Job:
+        """The job with its trees."""
+        load, anchor = (tuple(trees[number] for number in numbers) for numbers in (self.load, self.anchor))
+        return replace(self.job, instruction=replace(self.job.instruction, load=load, anchor=anchor))
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a call gives back at once. Its second object, what clients keep, need not travel to the driver."""
+
+    reports: tuple[ClientReport, ...]
+    updates: tuple[Update, ...]
+    sums: Mapping[str, Sequence[PartialSum]]
+    keeping: tuple[str, ...]
 
 
 class ClientActor:
@@ -30,22 +57,19 @@ class ClientActor:
             torch.cuda.set_per_process_memory_fraction(0.95 * gpus)
         self._run: str | None = None
         self._worker: Worker
+        self._trees: dict[str, Params] = {}
 
-    def fit(
-        self,
-        setup: list[Any],
-        instruction: Instruction,
-        load: list[Any],
-        anchor: list[Any],
-        state: State,
-        evaluate: bool,
-    ) -> tuple[Fitted, State]:
-        """``Worker.fit``, its two results as two objects, so that the state need not travel to the driver."""
-        return self._worker_of(setup).fit(_complete(instruction, load, anchor), state, evaluate=evaluate)
-
-    def evaluate(self, setup: list[Any], instruction: Instruction, load: list[Any], state: State) -> ClientReport:
-        """``Worker.evaluate``."""
-        return self._worker_of(setup).evaluate(_complete(instruction, load, []), state)
+    def run(
+        self, setup: list[Any], turns: Sequence[Turn], trees: list[Any], states: list[Any]
+    ) -> tuple[Reply, Mapping[str, State]]:
+        """``Worker.run``, its results as two objects."""
+        worker = self._worker_of(setup)
+        held = ray.get(states)
+        jobs = [turn.whole(self._fetched(trees)) for turn in turns]
+        clients = {turn.job.client: held[turn.state][turn.job.client] for turn in turns if turn.state is not None}
+        outcome = worker.run(jobs, clients)
+        reply = Reply(tuple(outcome.reports), tuple(outcome.updates), outcome.sums, tuple(outcome.states))
+        return reply, outcome.states
 
     def _worker_of(self, setup: list[Any]) -> Worker:
         run = setup[0].hex()
@@ -53,9 +77,13 @@ class ClientActor:
             self._worker, self._run = Worker(*ray.get(setup[0])), run
         return self._worker
 
-
-def _complete(instruction: Instruction, load: list[Any], anchor: list[Any]) -> Instruction:
-    return Instruction(instruction.client, instruction.round, tuple(ray.get(load)), tuple(ray.get(anchor)))
+    def _fetched(self, references: Sequence[Any]) -> list[Params]:
+        """The trees; those of the last call are still here."""
+        missing = [reference for reference in references if reference.hex() not in self._trees]
+        fetched = dict(zip((reference.hex() for reference in missing), ray.get(missing), strict=True))
+        self._trees = {name: tree for name, tree in self._trees.items() if name in {r.hex() for r in references}}
+        self._trees |= fetched
+        return [self._trees[reference.hex()] for reference in references]
 
 
 def import_from(path: Sequence[str]) -> None:
@@ -79,11 +107,21 @@ class ActorPool:
             ray.kill(actor)
 
 
-class RayBackend:
-    """Runs clients on a pool of actors.
+@dataclass(frozen=True)
+class _Running:
+    """A chunk that an actor works on."""
 
-    ``fit`` and ``evaluate`` are pure, so Ray may restart an actor, ``max_retries`` times, and retry its calls. What
-    clients keep stays in the object store as what their actors returned, which outlives the actors.
+    actor: int
+    jobs: tuple[Job, ...]
+    states: Any
+    """Reference of what its clients will keep."""
+
+
+class RayBackend:
+    """Runs clients on a pool of actors, some of them in each call.
+
+    Calls are pure, so Ray may restart an actor, ``max_retries`` times, and repeat its calls. What clients keep stays in
+    the object store as what their actors returned, which outlives the actors.
     """
 
     def __init__(
@@ -97,78 +135,127 @@ class RayBackend:
         self._pool = pool
         # held as long as the run lasts: an actor that is restarted fetches it again
         self._setup = [ray.put(({client.name: client for client in clients}, algorithm, make_trainer, threads))]
-        self._states: dict[str, ray.ObjectRef[State]] = {}
+        self._groups = {client.name: client.group for client in clients}
+        self._states: dict[str, Any] = {}
+        self._fetched: dict[str, tuple[Any, State]] = {}
         self._stored: dict[int, tuple[Params, Any]] = {}
-        self._last_actor: dict[str, int] = {}
+        self._waiting: list[tuple[tuple[Job, ...], dict[str, Any]]] = []
+        self._running: dict[Any, _Running] = {}
+        self._seconds: dict[str, dict[str, float]] = {"fit": {}, "evaluate": {}}
+        self._served: dict[str, int] = {}
 
-    def fit(self, instructions: Sequence[Instruction], *, evaluate: bool) -> Iterator[Fitted]:
-        """Train the clients on whichever actor is free; yields as they finish."""
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take on jobs and start as many as there are actors free."""
+        self._store([tree for job in jobs for tree in (*job.instruction.load, *job.instruction.anchor)])
+        ordered = sorted(jobs, key=lambda job: (self._groups[job.client], job.place))
+        for kind in ("fit", "evaluate"):
+            mine = [job for job in ordered if job.kind == kind]
+            for chunk in chunks(mine, self._seconds[kind], len(self._pool.actors)):
+                held = {job.client: self._states[job.client] for job in chunk if job.client in self._states}
+                self._waiting.append((chunk, held))
+        self._waiting.sort(key=lambda item: item[0][0].kind != "fit")
+        self._start()
 
-        def submit(actor: Any, instruction: Instruction) -> Any:
-            load, anchor = self._references(instruction.load), self._references(instruction.anchor)
-            bare = Instruction(instruction.client, instruction.round)
-            state = self._states.get(instruction.client, State())
-            fitted, kept = actor.fit.options(num_returns=2).remote(self._setup, bare, load, anchor, state, evaluate)
-            self._states[instruction.client] = kept
-            return fitted
+    def completed(self, timeout: float | None = None) -> Done | Failed | Late:
+        """The next chunk that is finished."""
+        finished, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout)
+        if not finished:
+            return Late(tuple(job for chunk in self._running.values() for job in chunk.jobs))
+        chunk = self._running.pop(finished[0])
+        self._start()
+        try:
+            reply: Reply = ray.get(finished[0])
+        except (ray.exceptions.RayTaskError, ray.exceptions.RayError) as error:
+            return Failed(chunk.jobs, _told(error, chunk.jobs))
+        for job, report in zip(chunk.jobs, reply.reports, strict=True):
+            self._seconds[job.kind][job.client] = report.seconds
+        states = dict.fromkeys(reply.keeping, chunk.states)
+        return Done(chunk.jobs, reply.reports, reply.updates, reply.sums, states)
 
-        self._store([*(i.load for i in instructions), *(i.anchor for i in instructions)])
-        yield from self._run(instructions, submit)
-
-    def evaluate(self, instructions: Sequence[Instruction]) -> Iterator[ClientReport]:
-        """Evaluate the clients on whichever actor is free; yields as they finish."""
-
-        def submit(actor: Any, instruction: Instruction) -> Any:
-            bare = Instruction(instruction.client, instruction.round)
-            state = self._states.get(instruction.client, State())
-            return actor.evaluate.remote(self._setup, bare, self._references(instruction.load), state)
-
-        self._store([i.load for i in instructions])
-        yield from self._run(instructions, submit)
+    def accept(self, done: Done) -> None:
+        """Keep the references of what the clients that trained keep."""
+        for job in done.jobs:
+            if job.kind == "fit":
+                self._states.pop(job.client, None)
+        self._states.update(done.states)
 
     def states(self) -> Mapping[str, State]:
-        """Every client's state, fetched."""
-        return dict(zip(self._states, ray.get(list(self._states.values())), strict=True))
+        """The state of every client that keeps anything; fetched where it changed since this was last asked."""
+        changed = {
+            client: reference
+            for client, reference in self._states.items()
+            if client not in self._fetched or self._fetched[client][0] != reference
+        }
+        distinct = list(dict.fromkeys(changed.values()))
+        held = dict(zip(distinct, ray.get(distinct), strict=True))
+        self._fetched |= {client: (reference, held[reference][client]) for client, reference in changed.items()}
+        return {client: self._fetched[client][1] for client in self._states}
 
     def restore(self, states: Mapping[str, State]) -> None:
         """Take over the clients' states of a checkpoint."""
-        self._states = {client: ray.put(state) for client, state in states.items()}
+        self._states = {client: ray.put({client: state}) for client, state in states.items()}
 
-    def _store(self, groups: Sequence[tuple[Params, ...]]) -> None:
-        """Put each distinct tree once, whatever the number of clients that get it; forget those of earlier rounds."""
-        trees = {id(tree): tree for group in groups for tree in group}
-        self._stored = {key: self._stored.get(key) or (tree, ray.put(tree)) for key, tree in trees.items()}
+    def _store(self, trees: Sequence[Params]) -> None:
+        """Put each distinct tree once, whatever the number of clients that get it; forget those that nobody needs."""
+        waiting = [tree for chunk, _ in self._waiting for job in chunk for tree in _trees(job)]
+        running = [tree for chunk in self._running.values() for job in chunk.jobs for tree in _trees(job)]
+        needed = {id(tree): tree for tree in (*trees, *waiting, *running)}
+        self._stored = {key: self._stored.get(key) or (tree, ray.put(tree)) for key, tree in needed.items()}
 
-    def _references(self, trees: Sequence[Params]) -> list[Any]:
-        return [self._stored[id(tree)][1] for tree in trees]
+    def _start(self) -> None:
+        """Give every actor that is free a chunk."""
+        busy = {chunk.actor for chunk in self._running.values()}
+        for actor in range(len(self._pool.actors)):
+            if actor not in busy and self._waiting:
+                chunk, held = self._waiting.pop(self._choice(actor))
+                reply, states = self._call(actor, chunk, held)
+                self._running[reply] = _Running(actor, chunk, states)
+                self._served |= {job.client: actor for job in chunk}
 
-    def _run(self, instructions: Sequence[Instruction], submit: Any) -> Iterator[Any]:
-        waiting, idle = deque(instructions), deque(range(len(self._pool.actors)))
-        running: dict[Any, tuple[int, str]] = {}
-        while waiting or running:
-            while waiting and idle:
-                actor = idle.popleft()
-                instruction = self._next(waiting, actor)
-                running[submit(self._pool.actors[actor], instruction)] = (actor, instruction.client)
-            done, _ = ray.wait(list(running), num_returns=1)
-            actor, client = running.pop(done[0])
-            idle.append(actor)
-            yield _fetch(done[0], client)
+    def _choice(self, actor: int) -> int:
+        """A chunk whose first client this actor served before, if one is next: its images and kernels are warm here."""
+        kind = self._waiting[0][0][0].kind
+        alike = [number for number, (chunk, _) in enumerate(self._waiting) if chunk[0].kind == kind]
+        served = (n for n in alike if self._served.get(self._waiting[n][0][0].client, actor) == actor)
+        return next(served, 0)
 
-    def _next(self, waiting: deque[Instruction], actor: int) -> Instruction:
-        """A client that this actor served before, if one waits: its images and kernels are warm here."""
-        chosen = next((i for i in waiting if self._last_actor.get(i.client, actor) == actor), waiting[0])
-        waiting.remove(chosen)
-        self._last_actor[chosen.client] = actor
-        return chosen
+    def _call(self, actor: int, chunk: Sequence[Job], held: Mapping[str, Any]) -> tuple[Any, Any]:
+        trees, states = _Numbered(), _Numbered()
+        turns = [
+            Turn(
+                replace(job, instruction=Instruction(job.client, job.instruction.round)),
+                tuple(trees.number(self._stored[id(tree)][1]) for tree in job.instruction.load),
+                tuple(trees.number(self._stored[id(tree)][1]) for tree in job.instruction.anchor),
+                states.number(held[job.client]) if job.client in held else None,
+            )
+            for job in chunk
+        ]
+        call = self._pool.actors[actor].run.options(num_returns=2)
+        reply, kept = call.remote(self._setup, turns, list(trees.items), list(states.items))
+        return reply, kept
 
 
-def _fetch(reference: Any, client: str) -> Any:
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, MfedError):
-            raise error.cause from None
-        raise ClientError(f"client {client} failed: {error.cause!r}") from error
-    except ray.exceptions.RayError as error:
-        raise ClientError(f"client {client}: its actor died and no retry helped: {error}") from error
+class _Numbered:
+    """Distinct references and their numbers."""
+
+    def __init__(self) -> None:
+        self.items: dict[Any, int] = {}
+
+    def number(self, item: Any) -> int:
+        return self.items.setdefault(item, len(self.items))
+
+
+def _trees(job: Job) -> tuple[Params, ...]:
+    return (*job.instruction.load, *job.instruction.anchor)
+
+
+def _told(error: Exception, jobs: Sequence[Job]) -> MfedError:
+    """What the clients' error is to the run."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, MfedError):
+        return cause
+    names = ", ".join(job.client for job in jobs)
+    who = f"client {names}: its" if len(jobs) == 1 else f"clients {names}: their"
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return ClientError(f"{who} process failed: {cause!r}")
+    return ClientError(f"{who} actor died and no retry helped: {error}")

@@ -3,17 +3,40 @@
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 
-from mfed_ray.algorithms.contract import Algorithm
-from mfed_ray.federation.backend import Fitted
-from mfed_ray.messages import ClientReport, ClientSpec, Instruction, State, Update
-from mfed_ray.training import Trainer
+from mfed_ray.algorithms.contract import Algorithm, Trainer
+from mfed_ray.errors import ClientError, MfedError
+from mfed_ray.federation.backend import Job
+from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
+from mfed_ray.params import nbytes
+from mfed_ray.summation import PartialSum, add
 
-TrainerFactory = Callable[[ClientSpec], Trainer]
+
+class EvaluatingTrainer(Trainer, Protocol):
+    """A trainer whose model can be evaluated as well."""
+
+    def evaluate(self) -> Mapping[str, Mapping[str, float]]:
+        """Metrics by task over the client's held-out images."""
+        ...
+
+
+TrainerFactory = Callable[[ClientSpec], EvaluatingTrainer]
 """Builds a client's trainer; picklable, and keeps models and datasets for the clients that follow."""
+
+
+@dataclass
+class Outcome:
+    """What jobs came to. ``states``: of the clients that keep anything."""
+
+    reports: list[ClientReport] = field(default_factory=list)
+    updates: list[Update] = field(default_factory=list)
+    sums: dict[str, list[PartialSum]] = field(default_factory=dict)
+    states: dict[str, State] = field(default_factory=dict)
 
 
 class Worker:
@@ -27,24 +50,53 @@ class Worker:
         self._algorithm = algorithm
         self._make_trainer = make_trainer
 
-    def fit(self, instruction: Instruction, state: State, *, evaluate: bool) -> tuple[Fitted, State]:
-        """Train a client; returns what it sends and what it keeps."""
-        started = time.perf_counter()
-        client = self._clients[instruction.client]
-        trainer = self._make_trainer(client)
-        fit = self._algorithm.fit(trainer, instruction, state)
-        held_out = trainer.evaluate() if evaluate else {}
-        report = ClientReport(client.name, fit.metrics, held_out, time.perf_counter() - started, peak_memory())
-        return Fitted(Update(client.name, client.group, client.examples, fit.params), report), fit.state
+    def run(self, jobs: Sequence[Job], states: Mapping[str, State]) -> Outcome:
+        """Do the jobs in the order given; clients that are added up stand in the order of their places.
 
-    def evaluate(self, instruction: Instruction, state: State) -> ClientReport:
+        Raises ClientError, or the MfedError that a client ended with.
+        """
+        outcome = Outcome()
+        for job in jobs:
+            state = states.get(job.client, State())
+            try:
+                if job.kind == "fit":
+                    self._fit(job, state, outcome)
+                else:
+                    outcome.reports.append(self._evaluate(job, state))
+            except MfedError:
+                raise
+            except Exception as error:
+                raise ClientError(f"client {job.client} failed: {error!r}") from error
+        return outcome
+
+    def _fit(self, job: Job, state: State, outcome: Outcome) -> None:
+        """Train a client; what it sends and keeps is added to the outcome."""
+        started = time.perf_counter()
+        client = self._clients[job.client]
+        trainer = self._make_trainer(client)
+        fit = self._algorithm.fit(trainer, job.instruction, state)
+        held_out = trainer.evaluate() if job.evaluate else {}
+        sent: Params = fit.params
+        if job.weight is not None:
+            leaf = PartialSum(job.place, 0, job.weight, fit.params)
+            outcome.sums[client.group] = add(outcome.sums.get(client.group, []), leaf)
+            sent = {}
+        outcome.updates.append(Update(client.name, client.group, client.examples, sent, fit.values))
+        seconds = time.perf_counter() - started
+        outcome.reports.append(
+            ClientReport(client.name, fit.metrics, held_out, seconds, peak_memory(), nbytes([fit.params]))
+        )
+        if fit.state.params or fit.state.values:
+            outcome.states[client.name] = fit.state
+
+    def _evaluate(self, job: Job, state: State) -> ClientReport:
         """Evaluate a client's model as the round of the instruction would start with it."""
         started = time.perf_counter()
-        trainer = self._make_trainer(self._clients[instruction.client])
-        trainer.start(state, *instruction.load)
+        trainer = self._make_trainer(self._clients[job.client])
+        trainer.start(state, *job.instruction.load)
         held_out = trainer.evaluate()
         seconds = time.perf_counter() - started
-        return ClientReport(instruction.client, held_out=held_out, seconds=seconds, peak_memory_bytes=peak_memory())
+        return ClientReport(job.client, held_out=held_out, seconds=seconds, peak_memory_bytes=peak_memory())
 
 
 def peak_memory() -> int:

@@ -10,11 +10,11 @@ from typing import Any
 import ray
 from ray import tune
 
-from mfed_ray.driver import Event, serial, serving, simulate
+from mfed_ray.driver import serial, serving, simulate
 from mfed_ray.errors import InputError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment
 from mfed_ray.federation.backend import Backend
-from mfed_ray.federation.simulation import RoundReport
+from mfed_ray.federation.simulation import Event, ends_round
 from mfed_ray.messages import ClientSpec
 from mfed_ray.results.curves import Headlines, delta_m, read_curve
 from mfed_ray.runtime.placement import Placement
@@ -115,7 +115,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _advance(self) -> None:
         """One round further."""
         assert self._events is not None  # noqa: S101 - set by the caller
-        last = next((event.round for event in self._events if isinstance(event, RoundReport)), None)
+        last = next((event.round for event in self._events if ends_round(event)), None)
         self._curve = read_curve(self._place)
         if last is None and max(self._curve, default=-1) <= self._told:  # else another process has just finished it
             raise RunFolderError(f"{self._place}: its tables end before its last checkpoint; move the folder away")

@@ -5,29 +5,36 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from mfed_ray.algorithms.agreement import Clients, View, agreed, measure, partners, view, within
+from mfed_ray.algorithms.agreement import Clients, View, agreed, measure, partners, squared_lengths, view, within
 from mfed_ray.messages import Params
-from mfed_ray.params import weighted_mean
+from mfed_ray.summation import weighted_mean
 
 
 def tree(values: Sequence[float]) -> Params:
     return {"encoder.w": np.array(values, np.float32)}
 
 
-def clients(*moves: Sequence[float], weights: Sequence[float] = (1, 1)) -> Clients:
+Encoders = Sequence[tuple[float, Params]]
+"""Clients' weights and encoders."""
+
+
+def clients(*moves: Sequence[float], weights: Sequence[float] = (1, 1)) -> Encoders:
     return [(weight, tree(move)) for weight, move in zip(weights, moves, strict=False)]
 
 
-def views(groups: Mapping[str, Clients]) -> dict[str, View]:
+def told(members: Encoders, start: Params) -> Clients:
+    """What the server gets of each client beside the mean."""
+    return [(weight, squared_lengths(encoder, start)) for weight, encoder in members]
+
+
+def views(groups: Mapping[str, Encoders]) -> dict[str, View]:
     """All from the origin."""
     means = {
         group: weighted_mean([encoder for _, encoder in members], [weight for weight, _ in members])
         for group, members in groups.items()
     }
-    return {
-        group: view(means, {name: np.zeros_like(value) for name, value in means[group].items()}, members)
-        for group, members in groups.items()
-    }
+    origins = {group: {name: np.zeros_like(value) for name, value in mean.items()} for group, mean in means.items()}
+    return {group: view(means, origins[group], told(members, origins[group])) for group, members in groups.items()}
 
 
 def test_evidence_by_hand() -> None:
@@ -47,7 +54,9 @@ def test_evidence_by_hand() -> None:
 def test_displacements_start_from_the_group_that_would_move() -> None:
     """Groups that went apart: what counts is where s is seen from t's start, not what s did in the round."""
     means = {"a": tree([1, 0]), "b": tree([0, 5])}
-    from_a, from_b = view(means, tree([0, 0]), clients([1, 0])), view(means, tree([0, 4]), clients([0, 5]))
+    from_a, from_b = (
+        view(means, start, told(clients(end), start)) for start, end in ((tree([0, 0]), [1, 0]), (tree([0, 4]), [0, 5]))
+    )
     assert from_a.gram == {("a", "a"): 1, ("a", "b"): 0, ("b", "a"): 0, ("b", "b"): 25}
     assert from_b.gram["a", "a"] == 17  # (1, 0) - (0, 4) = (1, -4)
     assert from_b.gram["a", "b"] == -4  # (1, -4) . (0, 1)
@@ -97,11 +106,11 @@ def test_no_group_of_two_leaves_rho_open() -> None:
 def test_statistics_do_not_count() -> None:
     moved = {"encoder.w": np.ones(2, np.float32), "encoder.bn.running_var": np.full(2, 1e6, np.float32)}
     start = {name: np.zeros(2, np.float32) for name in moved}
-    one = view({"a": moved}, start, [(1.0, moved)])
+    one = view({"a": moved}, start, told([(1.0, moved)], start))
     assert (one.gram["a", "a"], one.noise) == (2.0, 2.0)
 
 
-def noisy(rng: np.random.Generator, direction: int, size: int, own: int = 0) -> Clients:
+def noisy(rng: np.random.Generator, direction: int, size: int, own: int = 0) -> Encoders:
     """Two clients that agree on one unit, with noise eight times as long; ``own`` numbers are of no other group."""
     signal = np.zeros(size)
     signal[direction] = 1.0

@@ -24,16 +24,17 @@ from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.build import TrainerFactory, make_clients, make_model, make_simulation
 from mfed_ray.federation import checkpoint
-from mfed_ray.federation.backend import Fitted
+from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.simulation import RoundReport
-from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State
+from mfed_ray.federation.simulation import Trained
+from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
 from mfed_ray.training import float_values
+from tests.rounds import Round, whole
 
 MakeExperiment = Callable[..., Experiment]
-Rounds = list[tuple[RoundReport, Checkpoint]]
+Rounds = list[tuple[Round, Checkpoint]]
 Serially = Callable[..., Rounds]
 Deployed = Callable[[Experiment, Rounds], dict[str, Params]]
 
@@ -204,7 +205,7 @@ def assert_same_state(a: State, b: State) -> None:
     assert json.dumps(a.values, sort_keys=True) == json.dumps(b.values, sort_keys=True)
 
 
-def assert_same(a: tuple[RoundReport, Checkpoint], b: tuple[RoundReport, Checkpoint]) -> None:
+def assert_same(a: tuple[Round, Checkpoint], b: tuple[Round, Checkpoint]) -> None:
     """Bit for bit: what the server and every client hold, all metrics, diagnostics, bytes."""
     assert_same_state(a[1].server, b[1].server)
     assert a[1].clients.keys() == b[1].clients.keys()
@@ -213,7 +214,7 @@ def assert_same(a: tuple[RoundReport, Checkpoint], b: tuple[RoundReport, Checkpo
     assert outcome(a[0]) == outcome(b[0])
 
 
-def outcome(report: RoundReport) -> tuple[Any, ...]:
+def outcome(report: Round) -> tuple[Any, ...]:
     """All of a report but its times and memory, whatever the order of the clients; metrics as text, for nan = nan."""
     reports = {
         phase: {one.client: (one.training, one.held_out) for one in clients}
@@ -249,24 +250,27 @@ def test_an_unknown_field_is_refused_with_the_nearest(tiny: MakeExperiment, name
 
 @dataclass
 class Killing:
-    """Runs clients on ``inner``, and kills an actor for real once the first client of ``round`` has finished: one that
-    trains another, or else the one that still holds what the client left."""
+    """Runs clients on ``inner``, and kills an actor for real once the first of ``round`` have finished: one that trains
+    others, or else the one that still holds what these clients left."""
 
     inner: RayBackend
     pids: Sequence[int]
     round: int
     killed: int | None = None
 
-    def fit(self, instructions: Sequence[Instruction], *, evaluate: bool) -> Iterator[Fitted]:
-        for fitted in self.inner.fit(instructions, evaluate=evaluate):
-            if instructions[0].round == self.round and self.killed is None:
-                served = self.inner._last_actor[fitted.update.client]
-                self.killed = self.pids[1 - served if len(instructions) > 1 else served]
-                os.kill(self.killed, signal.SIGKILL)
-            yield fitted
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self.inner.submit(jobs)
 
-    def evaluate(self, instructions: Sequence[Instruction]) -> Iterator[ClientReport]:
-        return self.inner.evaluate(instructions)
+    def completed(self, timeout: float | None = None) -> Done | Failed | Late:
+        result = self.inner.completed(timeout)
+        if self.killed is None and result.jobs[0].instruction.round == self.round and result.jobs[0].kind == "fit":
+            others = [chunk.actor for chunk in self.inner._running.values()]
+            self.killed = self.pids[others[0] if others else self.inner._served[result.jobs[0].client]]
+            os.kill(self.killed, signal.SIGKILL)
+        return result
+
+    def accept(self, done: Done) -> None:
+        self.inner.accept(done)
 
     def states(self) -> Mapping[str, State]:
         return self.inner.states()
@@ -287,13 +291,15 @@ def test_serial_is_ray_is_ray_with_a_killed_actor_is_resumed(
     inner = RayBackend(pool, simulation.everybody, subject.experiment.algorithm, factory, threads=1)
     backend = Killing(inner, process_ids(pool), round=2)
     resumed: Rounds = []
+    events = []
     for event in simulation.run(backend, None):
-        if isinstance(event, tuple):
-            assert_same(event, subject.rounds[event[0].round])
-            if event[0].round == 1:
-                checkpoint.save(tmp_path, event[1])
+        events.append(event)
+        if isinstance(event, Trained) and event.round == 1:
+            checkpoint.save(tmp_path, event.checkpoint)
         elif backend.killed is not None and not resumed:  # while a new actor starts
             resumed = serially(subject.experiment, subject.clients, resume=checkpoint.load_latest(tmp_path))
+    for reported, expected in zip(whole(events), subject.rounds, strict=True):
+        assert_same(reported, expected)
     assert len(resumed) == 1
     assert_same(resumed[0], subject.rounds[2])
     assert backend.killed not in process_ids(pool)

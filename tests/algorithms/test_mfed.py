@@ -1,6 +1,7 @@
 """M-Fed's server half on numbers that can be checked by hand; its client half on a real model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -161,7 +162,10 @@ def noisy(group: str, moves: Sequence[Sequence[float]]) -> list[Update]:
     params = [
         {"encoder.w": np.array(move, np.float32), f"decoders.{group}.w": np.zeros(1, np.float32)} for move in moves
     ]
-    return [Update(one.name, one.group, 1, tree) for one, tree in zip(clients, params, strict=True)]
+    lengths = [{"encoder.w": float(np.square(move).sum())} for move in moves]  # from the origin
+    return [
+        Update(one.name, one.group, 1, tree, told) for one, tree, told in zip(clients, params, lengths, strict=True)
+    ]
 
 
 # Three tasks that start from the origin; the two clients of each agree on one unit and go one more each their own way.
@@ -212,7 +216,7 @@ def test_auto_remembers_rounds() -> None:
     state, _ = algorithm.aggregate(algorithm.init(AGREED_CLIENTS, ORIGIN), AGREED, no_probe)
     past = State(state.params, {"evidence": [[SEG, PARTS, -1.0], ["x", "y", 0.3]], "rho": 1.0})
     moved = [
-        Update(one.client, one.group, 1, {**one.params, "encoder.w": one.params["encoder.w"] + start})
+        replace(one, params={**one.params, "encoder.w": one.params["encoder.w"] + start})
         for one in AGREED
         for start in [state.params[f"encoder/{one.group}"]["encoder.w"]]
     ]

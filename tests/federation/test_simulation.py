@@ -19,13 +19,14 @@ from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.build import make_clients, make_simulation
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.simulation import RoundReport, Simulation
+from mfed_ray.federation.simulation import Evaluated, Simulation
 from mfed_ray.messages import Params
 from mfed_ray.results import load_results
 from mfed_ray.results.tables import read_table
+from tests.rounds import Round
 
 MakeExperiment = Callable[..., Experiment]
-Rounds = list[tuple[RoundReport, Checkpoint]]
+Rounds = list[tuple[Round, Checkpoint]]
 Serially = Callable[..., Rounds]
 Deployed = Callable[[Experiment, Rounds], dict[str, Params]]
 Ended = Callable[[Experiment], tuple[Mapping[str, Params], list[str]]]
@@ -199,7 +200,7 @@ def test_decoder_pull_changes_the_second_round(tiny: MakeExperiment, serially: S
     rounds = [serially(tiny(algorithm={"name": "mfed", "decoder_proximal_weight": weight})) for weight in (0.0, 1.0)]
     (_, *free), (_, *pulled) = rounds
 
-    def penalties(reported: tuple[RoundReport, Checkpoint]) -> list[float]:
+    def penalties(reported: tuple[Round, Checkpoint]) -> list[float]:
         name = "semantic_segmentation"
         return [one.training[name]["proximal_penalty"] for one in reported[0].fitted if name in one.training]
 
@@ -234,7 +235,7 @@ def interrupt(events: Iterator[object], after_round: int) -> None:
     """Follow a run into the round after the one named, and leave it there."""
     rounds = 0
     for event in events:
-        if isinstance(event, RoundReport):
+        if isinstance(event, Evaluated):
             rounds = event.round
         elif rounds == after_round:
             break

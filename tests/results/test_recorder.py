@@ -1,9 +1,10 @@
 from pathlib import Path
 
 from mfed_ray.algorithms.contract import Diagnostics
-from mfed_ray.federation.simulation import RoundReport
-from mfed_ray.messages import ClientReport, ClientSpec
-from mfed_ray.results.recorder import Recorder, RunIdentity
+from mfed_ray.federation.checkpoint import Checkpoint
+from mfed_ray.federation.simulation import Evaluated, Trained
+from mfed_ray.messages import ClientReport, ClientSpec, State
+from mfed_ray.results.recorder import Recorder, RunIdentity, is_evaluated
 from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.results.tables import open_table, read_table
 
@@ -14,30 +15,46 @@ CLIENTS = [
 ]
 CONFIG = {"name": "tiny", "rounds": 2}
 FIRST, SECOND = (client.name for client in CLIENTS)
-INITIAL = RoundReport(0, [], [ClientReport(FIRST, {}, {"saliency": {"max_miou": 0.5}})], Diagnostics(), {}, 0, 0)
-TRAINED = RoundReport(
+NOTHING = Checkpoint(0, State(), {})
+INITIAL = (
+    Trained(0, [], Diagnostics(), {}, 0, 0, NOTHING, is_evaluated=True),
+    Evaluated(0, [ClientReport(FIRST, {}, {"saliency": {"max_miou": 0.5}})], 0.0),
+)
+TRAINED = Trained(
     1,
     [
         ClientReport(FIRST, {"saliency": {"loss": 2.0}}, {"saliency": {"max_miou": 0.6}}, 1.5, 300),
         ClientReport(SECOND, {"human_parts+saliency": {"steps": 3}}, {}, 1.0, 500),
     ],
-    [ClientReport(SECOND, {}, {"human_parts": {"miou": 0.7}, "saliency": {"max_f": 0.8, "max_miou": 0.9}}, 0.5, 400)],
     Diagnostics(
         {("saliency", "human_parts+saliency"): 0.25, ("human_parts+saliency", "saliency"): -0.5},
         frozenset({("saliency", "human_parts+saliency")}),
     ),
-    {"fit": 1.0, "aggregate": 0.25, "evaluate": 0.5},
+    {"fit": 1.0, "aggregate": 0.25},
     bytes_up=1000,
     bytes_down=2000,
+    checkpoint=NOTHING,
+    is_evaluated=True,
 )
+EVALUATED = Evaluated(
+    1,
+    [ClientReport(SECOND, {}, {"human_parts": {"miou": 0.7}, "saliency": {"max_f": 0.8, "max_miou": 0.9}}, 0.5, 400)],
+    0.5,
+)
+FIRST_ROUND = (TRAINED, EVALUATED)
 
 
 def recorder(folder: Path) -> Recorder:
     return Recorder(RunFolder(folder), RUN, CLIENTS, CONFIG)
 
 
+def record(one: Recorder, *events: Trained | Evaluated) -> None:
+    for event in events:
+        one.record(event)
+
+
 def test_rows_of_a_round_by_hand(tmp_path: Path) -> None:
-    recorder(tmp_path).record(TRAINED)
+    record(recorder(tmp_path), *FIRST_ROUND)
     metrics = read_table(tmp_path / "metrics.parquet")
     assert set(metrics[["run_id", "experiment", "algorithm", "seed", "round"]].itertuples(index=False, name=None)) == {
         ("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4, 1)
@@ -54,9 +71,7 @@ def test_rows_of_a_round_by_hand(tmp_path: Path) -> None:
 
 
 def test_costs_of_a_round_by_hand(tmp_path: Path) -> None:
-    one = recorder(tmp_path)
-    one.record(INITIAL)
-    one.record(TRAINED)
+    record(recorder(tmp_path), *INITIAL, *FIRST_ROUND)
     assert list(read_table(tmp_path / "rounds.parquet").itertuples(index=False, name=None)) == [
         (RUN.run_id, 0, 0.0, 0.0, 0.0, 0, 0, 0),
         (RUN.run_id, 1, 1.0, 0.25, 0.5, 1000, 2000, 500),  # the largest process's memory
@@ -64,7 +79,7 @@ def test_costs_of_a_round_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_round_of_nobody_has_no_memory(tmp_path: Path) -> None:
-    recorder(tmp_path).record(RoundReport(2, [], [], Diagnostics(), {"fit": 0.5}, 0, 0))
+    recorder(tmp_path).record(Trained(2, [], Diagnostics(), {"fit": 0.5}, 0, 0, NOTHING, is_evaluated=False))
     row = read_table(tmp_path / "rounds.parquet").iloc[0]
     assert (row["fit_seconds"], row["evaluate_seconds"], row["peak_memory_bytes"]) == (0.5, 0.0, 0)
 
@@ -83,12 +98,20 @@ def test_resume_takes_up_all_three_tables(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
-        one = recorder(folder)
-        one.record(INITIAL)
-        one.record(TRAINED)
+        record(recorder(folder), *INITIAL, *FIRST_ROUND)
     resumed = recorder(broken)
-    resumed.resume(last_round=0)  # the checkpoint of round 1 was not written any more
-    resumed.record(TRAINED)
+    assert resumed.resume(last_round=0)  # the checkpoint of round 1 was not written any more
+    record(resumed, *FIRST_ROUND)
     for name in names:
         assert open_table(whole / f"{name}.parquet", name, {}).config == CONFIG
         assert (whole / f"{name}.parquet").read_bytes() == (broken / f"{name}.parquet").read_bytes()
+
+
+def test_a_round_whose_evaluation_was_not_written_is_not_evaluated(tmp_path: Path) -> None:
+    record(recorder(tmp_path), *INITIAL, TRAINED)
+    resumed = recorder(tmp_path)
+    assert not resumed.resume(last_round=1)
+    assert not is_evaluated(RunFolder(tmp_path), 1)
+    resumed.record(EVALUATED)
+    assert is_evaluated(RunFolder(tmp_path), 1)
+    assert read_table(tmp_path / "rounds.parquet")["evaluate_seconds"].tolist() == [0.0, 0.5]

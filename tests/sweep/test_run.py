@@ -24,7 +24,6 @@ from mfed_ray import load_results
 from mfed_ray.errors import ConfigError, PlacementError, RunFolderError, SweepError
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.simulation import RoundReport
 from mfed_ray.progress import headlines
 from mfed_ray.results.curves import delta_m
 from mfed_ray.sweep import Sweep, load_sweep
@@ -32,9 +31,10 @@ from mfed_ray.sweep.ledger import Ledger
 from mfed_ray.sweep.planning import plan
 from mfed_ray.sweep.points import label
 from mfed_ray.sweep.trial import check_shared, reserved
+from tests.rounds import Round
 from tests.sweep.conftest import MakeSweep, run_all
 
-Rounds = list[tuple[RoundReport, Checkpoint]]
+Rounds = list[tuple[Round, Checkpoint]]
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -294,7 +294,7 @@ def test_asha_stops_trials_and_a_resumed_sweep_leaves_them_stopped(
         "log_to": ["tensorboard"],
     }
     local, *two = (
-        headlines(serially(experiment, until=1)[1][0])
+        headlines(serially(experiment, until=1)[1][0].last)
         for experiment in plan(tiny_sweep({"algorithm.server": SERVERS}, TWO_ROUNDS, **keys)).experiments.values()
     )
     gains = [delta_m(values, local) for values in two]

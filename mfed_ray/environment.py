@@ -1,0 +1,36 @@
+"""Where a run was started: versions, commit and hardware of this process."""
+
+import platform
+import socket
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+PACKAGES = ("mfed-ray", "ray", "torch", "torchvision", "numpy", "pandas")
+
+
+def environment(directory: Path) -> dict[str, Any]:
+    """Versions and hardware of this process, and the ``directory`` that the run's relative paths start from."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "commit": _commit(),
+        "directory": str(directory),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "cpus": psutil.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def _commit() -> str | None:
+    """The checkout's commit; None where the package was not installed from one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None

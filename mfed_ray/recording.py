@@ -1,0 +1,85 @@
+"""A run's rounds into its folder, written beside the next round."""
+
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from mfed_ray.errors import RunFolderError
+from mfed_ray.federation import checkpoint
+from mfed_ray.federation.backend import Backend
+from mfed_ray.federation.simulation import Evaluated, Event, Progress, Simulation, Trained
+from mfed_ray.messages import Stage
+from mfed_ray.results.recorder import Recorder, RunIdentity, is_evaluated
+from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
+
+
+def recorded(
+    simulation: Simulation,
+    backend: Backend,
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    run: RunIdentity,
+    started: Mapping[str, Any],
+    keep: Callable[[], None],
+) -> Generator[Event, None, None]:
+    """Run the rounds that are left. What a round came to is told when it is in the folder, and kept (``keep``).
+
+    Raises RunFolderError where the folder's run had other shards.
+    """
+    shards = {client.name: list(client.train_ids) for client in simulation.clients}
+    latest = checkpoint.load_latest(folder.checkpoints)
+    if latest and folder.read_json(PARTITION) != shards:
+        raise RunFolderError(f"{folder.path}: the data's images or their order changed since this run began; use --out")
+    if not latest:
+        folder.write_config(config)
+        folder.write_json(PARTITION, shards)
+    folder.append_json(ENVIRONMENT, started)
+    recorder = Recorder(folder, run, simulation.everybody, config)
+    evaluated = recorder.resume(latest.round) if latest else False
+
+    def write(event: Trained | Evaluated) -> None:
+        recorder.record(event)
+        if isinstance(event, Trained):
+            checkpoint.save(folder.checkpoints, event.checkpoint)  # after the tables: it says that the round is whole
+        keep()
+
+    yield from written(simulation.run(backend, latest, evaluated), write)
+
+
+def is_finished(folder: RunFolder, rounds: int, stages: Collection[Stage]) -> bool:
+    """Whether the folder's run has its last round, evaluated if that was asked for. Raises RunFolderError."""
+    if checkpoint.latest_round(folder.checkpoints) != rounds:
+        return False
+    return "after_aggregation" not in stages or is_evaluated(folder, rounds)
+
+
+def written(
+    events: Generator[Event, None, None], write: Callable[[Trained | Evaluated], None]
+) -> Generator[Event, None, None]:
+    """The events, each round's once ``write`` has returned for it; one at a time, in order, in a thread of its own.
+
+    Meanwhile the next round goes on: at most one event waits behind the one that is being written.
+    """
+    with ThreadPoolExecutor(1, "writer") as writer:
+        waiting: deque[tuple[Event, Future[None]]] = deque()
+        try:
+            for event in events:
+                if isinstance(event, Progress):
+                    yield event
+                else:
+                    while len(waiting) > 1:
+                        yield _when_written(waiting)
+                    waiting.append((event, writer.submit(write, event)))
+                while waiting and waiting[0][1].done():
+                    yield _when_written(waiting)
+            while waiting:
+                yield _when_written(waiting)
+        finally:
+            events.close()
+
+
+def _when_written(waiting: deque[tuple[Event, Future[None]]]) -> Event:
+    event, writing = waiting.popleft()
+    writing.result()
+    return event
