@@ -9,21 +9,22 @@ from typing import Any
 
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment, parse_experiment
-from mfed_ray.experiment.loading import Tree, merge, nested
+from mfed_ray.experiment.loading import WHOLE, merge, nested, one_tree
 from mfed_ray.seeds import generator
 from mfed_ray.sweep.distributions import Distribution
-from mfed_ray.sweep.schema import WHOLE, Sweep
+from mfed_ray.sweep.schema import Sweep
 
 Point = Mapping[str, Any]
 """Values by dotted key; at ``experiment``, a tree of several keys at once, told by its ``name``."""
 
 
 def experiment_at(sweep: Sweep, point: Point) -> Experiment:
-    """The sweep's experiment with the point's values. Raises ConfigError that names the point."""
-    over: Tree = {}
-    for key, value in point.items():
-        over = merge(over, value if key == WHOLE else nested(key, value))
+    """The sweep's experiment with the point's values, whatever the order of its keys.
+
+    Raises ConfigError that names the point, also where two of its keys contradict each other.
+    """
     try:
+        over = one_tree(value if key == WHOLE else nested(key, value) for key, value in point.items())
         return parse_experiment(merge(sweep.experiment, over))
     except ConfigError as error:
         raise ConfigError(f"trial {label(point)}: {error}") from error
@@ -46,9 +47,16 @@ def _in_order(sweep: Sweep, values: Point) -> Point:
 
 
 def baselines(sweep: Sweep) -> list[Point]:
-    """Each baseline at every combination of what the points set outside of ``algorithm``."""
+    """Each baseline at every combination of what the points set outside of ``algorithm``.
+
+    Raises ConfigError where a baseline sets a key to another value than the points.
+    """
     settings = _distinct([_setting(point) for point in _all_settings(sweep)])
-    return [{**dict(_leaves(one)), **setting} for one in sweep.baselines for setting in settings]
+    return [
+        one_tree([*({key: value} for key, value in _leaves(one)), setting], f"baselines.{index}")
+        for index, one in enumerate(sweep.baselines)
+        for setting in settings
+    ]
 
 
 def _all_settings(sweep: Sweep) -> list[Point]:

@@ -1,4 +1,5 @@
 import re
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,9 @@ import pytest
 import yaml
 
 from mfed_ray.errors import ConfigError
-from mfed_ray.experiment.loading import load_tree, merge
+from mfed_ray.experiment import load_experiment
+from mfed_ray.experiment.loading import load_tree, merge, together
+from mfed_ray.seeds import generator
 
 BASE = """\
 rounds: 8
@@ -75,9 +78,9 @@ def test_a_file_lies_over_its_base(base: Path) -> None:
     }
 
 
-def test_overrides_lie_over_the_file_the_last_one_on_top(base: Path) -> None:
+def test_overrides_lie_over_the_file(base: Path) -> None:
     path = write(base.parent / "run.yaml", "base: base.yaml\nrounds: 4\n")
-    tree = load_tree(path, ["rounds=3", "local.epochs=2", "model.encoder=resnet18", "rounds=2"])
+    tree = load_tree(path, ["rounds=2", "local.epochs=2", "model.encoder=resnet18"])
     assert tree["rounds"] == 2
     assert tree["local"] == {"epochs": 2, "learning_rate": 1e-3}
     assert tree["model"] == {"encoder": "resnet18"}
@@ -170,3 +173,161 @@ def test_a_number_in_an_override_names_an_entry_of_a_list(base: Path) -> None:
     assert clients == [{"tasks": ["human_parts"], "data": "scenes", "count": 3}]
     with pytest.raises(ConfigError, match=r"^clients\.1: the list has 1 entries, 0 to 0$"):
         load_tree(base, ["clients.1.count=3"])
+    with pytest.raises(ConfigError, match=r"^clients\.0\.tasks\.2: the list has 1 entries, 0 to 0$"):
+        load_tree(base, ["clients.0.tasks.2=saliency"])
+
+
+def test_a_number_names_an_entry_only_as_it_is_counted(base: Path) -> None:
+    """Else ``0`` and ``00`` would be two keys for one entry."""
+    for index in ("00", "²", "-1"):
+        assert load_tree(base, [f"clients.{index}.count=3"])["clients"] == {index: {"count": 3}}
+
+
+ORDERS: list[tuple[list[str], dict[str, Any]]] = [
+    (
+        ["algorithm.proximal_weight=0.5", "algorithm.name=fedprox"],
+        {"algorithm": {"name": "fedprox", "proximal_weight": 0.5}},
+    ),
+    (["algorithm={name: fedavg}", "algorithm.scope=all"], {"algorithm": {"name": "fedavg", "scope": "all"}}),
+    (
+        ["algorithm.server.name=adam", "algorithm.server.beta1=0.5", "algorithm={name: fedavg}"],
+        {"algorithm": {"name": "fedavg", "server": {"name": "adam", "beta1": 0.5}}},
+    ),
+    (
+        ["data.scenes.root=b", "data.scenes.format=coco"],
+        {"data": {"scenes": {"format": "coco", "root": "b"}}},
+    ),
+    (
+        ["clients=[{tasks: [saliency], data: scenes}, {data: scenes}]", "clients.0.count=3", "clients.1.tasks=[a]"],
+        {"clients": [{"tasks": ["saliency"], "data": "scenes", "count": 3}, {"tasks": ["a"], "data": "scenes"}]},
+    ),
+    (
+        ["clients={0: {count: 3}}", "clients.0.count=3", "clients.0.tasks.0=human_parts", "local.epochs=2"],
+        {
+            "clients": [{"tasks": ["human_parts"], "data": "scenes", "count": 3}],
+            "local": {"epochs": 2, "learning_rate": 1e-3},
+        },
+    ),
+    (["rounds=3", "rounds=3", "local={}", "clients=[]", "clients=[]"], {"rounds": 3, "clients": []}),
+]
+
+
+@pytest.mark.parametrize(("overrides", "sections"), ORDERS, ids=lambda value: " ".join(value))
+def test_the_order_of_overrides_does_not_matter(base: Path, overrides: list[str], sections: dict[str, Any]) -> None:
+    expected = {**load_tree(base), **sections}
+    for order in permutations(overrides):
+        assert load_tree(base, order) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rounds=1", "rounds=2"], "rounds: set to 1 and to 2; allowed: one of them"),
+        (["rounds=1", "rounds=true"], "rounds: set to 1 and to True; allowed: one of them"),
+        (["rounds=2", "rounds=2.0"], "rounds: set to 2 and to 2.0; allowed: one of them"),
+        (["a=1", "a.b=2"], "a: set to 1 and to {'b': 2}; allowed: one of them"),
+        (["a.b=1", "a.b.c.d=2"], "a.b: set to 1 and to {'c': {'d': 2}}; allowed: one of them"),
+        (["a=null", "a={}"], "a: set to None and to {}; allowed: one of them"),
+        (["a=[1]", "a={}", "a.0=1"], "a: set to [1] and to {}; allowed: one of them"),
+        (["a=[1, 2]", "a=[1]"], "a: set to [1, 2] and to [1]; allowed: one of them"),
+        (["a=[1, 2]", "a.1=3"], "a.1: set to 2 and to 3; allowed: one of them"),
+        (["a=[{b: 1}]", "a=[{c: 1}]"], "a: set to [{'b': 1}] and to [{'c': 1}]; allowed: one of them"),
+        (["a={0: 1}", "a.0=2"], "a.0: set to 1 and to 2; allowed: one of them"),
+        (
+            ["algorithm={name: fedavg}", "algorithm.name=fedprox"],
+            "algorithm.name: set to 'fedavg' and to 'fedprox'; allowed: one of them",
+        ),
+        (["clients=[{}]", "clients.1.count=2"], "clients.1: the list has 1 entries, 0 to 0"),
+        (["clients=[]", "clients.0.count=2"], "clients.0: the list has no entries"),
+    ],
+)
+def test_overrides_that_contradict_each_other_are_refused(base: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        load_tree(base, overrides)
+    for order in permutations(overrides):
+        with pytest.raises(ConfigError, match=f"^{re.escape(message.partition(':')[0])}: "):
+            load_tree(base, order)
+
+
+def test_what_is_put_together_is_left_as_it_was() -> None:
+    parts: list[Any] = [{"a": [{"b": 1}]}, {"a": {"0": {"c": 2}}}]
+    assert together(parts) == {"a": [{"b": 1, "c": 2}]}
+    assert parts == [{"a": [{"b": 1}]}, {"a": {"0": {"c": 2}}}]
+
+
+@pytest.mark.parametrize(
+    ("file", "override", "expected"),
+    [
+        ("algorithm: {proximal_weight: 0.5}", "algorithm.name=fedprox", {"name": "fedprox", "proximal_weight": 0.5}),
+        ("algorithm: {name: [a], other: [b]}", "algorithm.name=[c]", {"name": ["c"], "other": ["b"]}),
+    ],
+)
+def test_a_mapping_without_a_kind_is_of_no_other_kind(tmp_path: Path, file: str, override: str, expected: Any) -> None:
+    assert load_tree(write(tmp_path / "run.yaml", file), [override]) == {"algorithm": expected}
+
+
+COMMAND = [
+    "name=other",
+    "rounds=2",
+    "algorithm.name=fedprox",
+    "algorithm.proximal_weight=0.5",
+    "algorithm.server.name=adam",
+    "algorithm.server.learning_rate=0.1",
+    "data.scenes.format=generated",
+    "data.scenes.root=drawn",
+    "data.scenes.images=12",
+    "data.more={format: coco, root: photos}",
+    "clients=[{tasks: [saliency], data: scenes}, {tasks: [edge_detection], data: scenes}]",
+    "clients.0.count=3",
+    "clients.1.data=scenes",
+    "clients.1.tasks.0=edge_detection",
+    "local.epochs=4",
+    "local={learning_rate: 0.2}",
+]
+
+
+def test_any_order_of_a_command_line_is_the_same_experiment(tiny_tree: dict[str, Any], tmp_path: Path) -> None:
+    path = write(tmp_path / "tiny.yaml", yaml.safe_dump(tiny_tree))
+    first, rng = load_experiment(path, COMMAND).resolved(), generator(0, "orders")
+    for _ in range(36):
+        assert load_experiment(path, [COMMAND[index] for index in rng.permutation(len(COMMAND))]).resolved() == first
+    algorithm, data, clients = first["algorithm"], first["data"], first["clients"]
+    assert (first["name"], first["rounds"], first["seed"]) == ("other", 2, 0)
+    assert (algorithm["name"], algorithm["proximal_weight"]) == ("fedprox", 0.5)
+    assert (algorithm["server"]["name"], algorithm["server"]["learning_rate"]) == ("adam", 0.1)
+    assert (data["scenes"]["format"], data["scenes"]["root"], data["scenes"]["images"]) == ("generated", "drawn", 12)
+    assert data["more"] == {"format": "coco", "root": "photos"}
+    assert [(one["tasks"], one["count"]) for one in clients] == [(["saliency"], 3), (["edge_detection"], 1)]
+    assert (first["local"]["epochs"], first["local"]["learning_rate"], first["local"]["batch_size"]) == (4, 0.2, 2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["algorithm.proximal_weight=0.5", "algorithm.name=fedavg"],
+            r"^algorithm\.proximal_weight: unknown key.* \(allowed: name, ",
+        ),
+        (
+            ["algorithm.server.learning_rate=0.5", "algorithm.server.name=average", "algorithm.name=fedavg"],
+            r"^algorithm\.server: average has no learning_rate; leave it out",
+        ),
+        (
+            ["data.scenes.images=9", "data.scenes.format=coco", "data.scenes.root=b"],
+            r"^data\.scenes\.images: unknown key \(allowed: format, root\)$",
+        ),
+        *(
+            ([f"{section}.nothing=1"], rf"^{section}\.nothing: unknown key.* \(allowed: ")
+            for section in ("partition", "images", "model", "augmentation", "local", "evaluation", "runtime")
+        ),
+        (["clients.0.nothing=1", "clients.0.count=1"], r"^clients\.0\.nothing: unknown key \(allowed: tasks, "),
+        (["local.loss_weights.nothing=1"], r"^local\.loss_weights: 'nothing' is not one of "),
+    ],
+)
+def test_a_key_that_nothing_takes_is_refused_in_any_order(
+    tiny_tree: dict[str, Any], tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    path = write(tmp_path / "tiny.yaml", yaml.safe_dump(tiny_tree))
+    for order in permutations(overrides):
+        with pytest.raises(ConfigError, match=message):
+            load_experiment(path, order)

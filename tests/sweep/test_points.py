@@ -1,13 +1,15 @@
 """Which points a sweep has, what they are called, and the experiments that they make."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from mfed_ray.errors import ConfigError
+from mfed_ray.seeds import generator
 from mfed_ray.sweep import parse_sweep
 from mfed_ray.sweep.planning import plan
-from mfed_ray.sweep.points import baselines, experiment_at, folder_name, label, planned
+from mfed_ray.sweep.points import Point, baselines, experiment_at, folder_name, label, planned
 from tests.sweep.conftest import MakeSweep
 
 LOCAL = {"algorithm": {"name": "local"}}
@@ -126,6 +128,51 @@ def test_a_point_is_the_experiment_with_its_values(tiny_sweep: MakeSweep) -> Non
             {"objective": "saliency", "search": {"method": "optuna", "samples": 2}},
             "^trial local.learning_rate=-1.0: local.learning_rate: input should be greater than 0, found -1.0$",
         ),
+        (
+            {"algorithm.proximal_weight": [0.5], "algorithm.name": ["fedprox", "fedavg"]},
+            {},
+            r"^trial proximal_weight=0.5 algorithm=fedavg: algorithm.proximal_weight: unknown key.* \(allowed: name, ",
+        ),
+        (
+            {"algorithm": [{"name": "local"}], "algorithm.scope": ["all"]},
+            {},
+            r"^trial algorithm=local scope=all: algorithm.scope: unknown key \(allowed: name\)$",
+        ),
+        (
+            {"data.scenes.images": [9], "data.scenes.format": ["coco"], "data.scenes.root": ["b"]},
+            {},
+            "^trial data.scenes.images=9 .*: data.scenes.images: unknown key .allowed: format, root.$",
+        ),
+        (
+            {"algorithm": [{"name": "fedavg"}], "algorithm.name": ["fedprox"]},
+            {},
+            "^trial algorithm=fedavg algorithm=fedprox: algorithm.name: set to 'fedavg' and to 'fedprox'; ",
+        ),
+        (
+            {"rounds": [3], "experiment": [{"name": "few", "rounds": 2}]},
+            {},
+            "^trial rounds=3 experiment=few: rounds: set to 3 and to 2; allowed: one of them$",
+        ),
+        (
+            {"experiment": [{"name": "few", "rounds": 2}]},
+            {"baselines": [{"algorithm": {"name": "local"}, "rounds": 3}]},
+            "^trial algorithm=local rounds=3 experiment=few: rounds: set to 3 and to 2; allowed: one of them$",
+        ),
+        (
+            {"experiment": [{"name": "few", "algorithm": {"name": "fedavg"}}]},
+            {"baselines": [LOCAL]},
+            "^trial algorithm=local experiment=few: algorithm.name: set to 'local' and to 'fedavg'; ",
+        ),
+        (
+            {"rounds": [2, 3]},
+            {"baselines": [LOCAL, {"algorithm": {"name": "local"}, "rounds": 3}]},
+            "^baselines.1.rounds: set to 3 and to 2; allowed: one of them$",
+        ),
+        (
+            {"clients": [[{"tasks": ["saliency"], "data": "scenes"}]], "clients.1.count": [2]},
+            {},
+            r"^trial clients=\[.*\] clients.1.count=2: clients.1: the list has 1 entries, 0 to 0$",
+        ),
         ({"rounds": [2, 2.0]}, {}, r"^trial rounds=2.0: would be the same run as rounds=2; leave one of them out$"),
         (
             {"runtime.max_actors": [1, 2]},
@@ -155,5 +202,89 @@ def test_a_point_that_is_a_baseline_is_left_to_it(tiny_sweep: MakeSweep) -> None
 
 
 def test_a_list_entry_that_is_not_there_is_named(tiny_sweep: MakeSweep) -> None:
-    with pytest.raises(ConfigError, match=r"^trial clients.7.count=1: "):
+    with pytest.raises(ConfigError, match=r"^trial clients.7.count=1: clients.7: the list has 3 entries, 0 to 2$"):
         plan(tiny_sweep({"clients.7.count": [1]}))
+
+
+def test_a_baseline_may_say_what_the_point_says(tiny_sweep: MakeSweep) -> None:
+    found = plan(tiny_sweep({"rounds": [2]}, baselines=[{"algorithm": {"name": "local"}, "rounds": 2}]))
+    assert [label(point) for point in found.points] == ["algorithm=local rounds=2", "rounds=2"]
+
+
+def at(resolved: Any, key: str) -> Any:
+    """What stands at a dotted key of a resolved experiment."""
+    for part in key.split("."):
+        resolved = resolved[int(part)] if isinstance(resolved, list) else resolved[part]
+    return resolved
+
+
+def holds(resolved: Any, value: Any) -> bool:
+    """Whether the value stands there; of a mapping, each of its keys, and of a list each of its entries."""
+    if isinstance(value, Mapping):
+        return all(holds(at(resolved, key), inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return len(resolved) == len(value) and all(map(holds, resolved, value))
+    return bool(resolved == value)
+
+
+def check_told(point: Point, resolved: Any) -> None:
+    """Each of a point's values is what the experiment runs with."""
+    for key, value in point.items():
+        found = resolved if key == "experiment" else at(resolved, key)
+        assert holds(found, value), f"{label(point)}: runs with {key}={found}"
+
+
+BY_PARTS: dict[str, Any] = {
+    "algorithm.proximal_weight": [0.7, 0.2],
+    "algorithm.name": ["fedprox", "ditto"],
+    "algorithm.server.learning_rate": [0.5],
+    "algorithm.server.name": ["adam"],
+    "data.scenes.images": [12],
+    "data.scenes.root": ["drawn"],
+    "data.scenes.format": ["generated"],
+    "clients.1.count": [1, 2],
+    "clients": [[{"tasks": ["saliency"], "data": "scenes"}, {"tasks": ["edge_detection"], "data": "scenes"}]],
+    "clients.0.tasks.0": ["saliency"],
+    "local": [{"epochs": 3}],
+    "local.max_steps": [5],
+}
+BY_TREES: dict[str, Any] = {
+    "experiment": [
+        {"name": "few", "clients": {"0": {"count": 1}}, "algorithm": {"scope": "all"}},
+        {"name": "many", "clients": {"0": {"count": 4}}, "data": {"scenes": {"format": "coco", "root": "b"}}},
+    ],
+    "algorithm": [{"name": "fedavg"}, {"name": "fedprox", "proximal_weight": 0.7}],
+    "algorithm.weighting": ["uniform"],
+    "clients.1.count": [3],
+    "data.scenes": [{"root": "b"}],
+    "seed": [0, 1],
+}
+
+
+@pytest.mark.parametrize("space", [BY_PARTS, BY_TREES])
+def test_labels_tell_the_truth_in_any_order_of_the_space(tiny_sweep: MakeSweep, space: dict[str, Any]) -> None:
+    keys, rng = list(space), generator(0, "orders")
+    first: dict[str, Any] = {}
+    for _ in range(36):
+        sweep = tiny_sweep({keys[index]: space[keys[index]] for index in rng.permutation(len(keys))})
+        found = {}
+        for point in planned(sweep):
+            resolved = found[folder_name(point)] = experiment_at(sweep, point).resolved()
+            check_told(point, resolved)
+        first = first or found
+        assert found == first
+    assert len(first) == 8
+
+
+def test_labels_of_baselines_tell_the_truth(tiny_sweep: MakeSweep) -> None:
+    """A hyper-parameter may stand before the name of its algorithm, and a point beside them set several keys."""
+    space = {"experiment": [{"name": "few", "clients": {"0": {"count": 1}}}], "local": [{"epochs": 2}], "seed": [3]}
+    prox = {"local": {"max_steps": 1}, "algorithm": {"proximal_weight": 0.7, "name": "fedprox"}}
+    sweep = tiny_sweep(space, baselines=[LOCAL, prox])
+    found = baselines(sweep)
+    assert [label(point) for point in found] == [
+        "algorithm=local experiment=few local={epochs:2} seed=3",
+        "local.max_steps=1 proximal_weight=0.7 algorithm=fedprox experiment=few local={epochs:2} seed=3",
+    ]
+    for point in found:
+        check_told(point, experiment_at(sweep, point).resolved())
