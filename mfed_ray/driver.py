@@ -32,6 +32,7 @@ from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
 from mfed_ray.simulation import Progress, RoundReport, Simulation
 from mfed_ray.storage import Mirror, is_remote
+from mfed_ray.tasks import get_task
 
 Event = Progress | RoundReport
 MakeBackend = Callable[[Experiment, list[ClientSpec]], AbstractContextManager[Backend]]
@@ -174,7 +175,8 @@ def _recorded(
         folder.write_config(config)
         folder.write_json(PARTITION, shards)
     folder.append_json(ENVIRONMENT, started)
-    recorder = Recorder(folder, run, simulation.everybody, config)
+    headlines = {task: get_task(task).headline for client in simulation.clients for task in client.tasks}
+    recorder = Recorder(folder, run, simulation.everybody, config, headlines)
     if latest:
         recorder.resume(latest.round)
     for event in simulation.run(backend, latest):
@@ -197,8 +199,9 @@ def identity(experiment: Experiment) -> RunIdentity:
     setting = {key: value for key, value in config.items() if key not in ("algorithm", "runtime", "seed")}
     setting["threads"] = experiment.runtime.threads_per_client
     name, algorithm, seed = experiment.name, experiment.algorithm_name, experiment.seed
-    run_id = f"{name}-{algorithm}-{_digest(setting)}-{_digest(config['algorithm'])}-seed{seed}"
-    return RunIdentity(run_id, name, algorithm, seed)
+    digest = _digest(setting)
+    run_id = f"{name}-{algorithm}-{digest}-{_digest(config['algorithm'])}-seed{seed}"
+    return RunIdentity(run_id, name, algorithm, seed, digest)
 
 
 def _digest(tree: Mapping[str, Any]) -> str:

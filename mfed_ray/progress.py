@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mfed_ray.driver import Event
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION
 from mfed_ray.experiment import Experiment
-from mfed_ray.results.curves import Headlines
+from mfed_ray.results.headline import Scores, scores
 from mfed_ray.simulation import Progress, RoundReport
 from mfed_ray.sweep import Sweep
 from mfed_ray.sweep.points import label
@@ -81,13 +82,15 @@ def counting_by_file(label: str) -> Callable[[Path, int, int], None]:
     return count
 
 
-def headlines(report: RoundReport) -> Headlines:
-    """Each task's headline metric, the mean over its clients: after aggregation, else before."""
-    found: dict[str, list[float]] = {}
-    for client in report.evaluated or report.fitted:
-        for task, metrics in client.held_out.items():
-            found.setdefault(task, []).append(metrics[TASKS[task].headline.metric])
-    return {task: sum(values) / len(values) for task, values in found.items()}
+def headlines(report: RoundReport) -> Scores:
+    """Each task's headline metric in a round, by the rule of ``mfed_ray.results.headline``."""
+    by_stage = ((BEFORE_AGGREGATION, report.fitted), (AFTER_AGGREGATION, report.evaluated))
+    return scores(
+        (stage, task, metrics[TASKS[task].headline.metric])
+        for stage, clients in by_stage
+        for client in clients
+        for task, metrics in client.held_out.items()
+    )
 
 
 class _Board:
@@ -96,7 +99,7 @@ class _Board:
         self._started = time.monotonic()
         self._status = "starting"
         self._last = 0
-        self.history: list[tuple[int, Headlines]] = []
+        self.history: list[tuple[int, Scores]] = []
 
     def take(self, event: Event) -> None:
         """Note an event."""

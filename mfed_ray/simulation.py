@@ -8,12 +8,11 @@ from typing import Literal
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Probe
 from mfed_ray.checkpoint import Checkpoint
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Stage
 from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State
 from mfed_ray.params import nbytes
 from mfed_ray.runtime.contract import Backend, Fitted
 from mfed_ray.seeds import generator
-
-Stage = Literal["before_aggregation", "after_aggregation"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class Simulation:
     def _fit(
         self, backend: Backend, instructions: Sequence[Instruction], number: int
     ) -> Generator[Progress, None, list[Fitted]]:
-        evaluate = "before_aggregation" in self.stages and self._is_evaluated(number)
+        evaluate = BEFORE_AGGREGATION in self.stages and self._is_evaluated(number)
         done: dict[str, Fitted] = {}
         for fitted in backend.fit(instructions, evaluate=evaluate):
             done[fitted.update.client] = fitted
@@ -128,7 +127,7 @@ class Simulation:
 
     def _evaluate(self, backend: Backend, server: State, number: int) -> Generator[Progress, None, list[ClientReport]]:
         """After aggregation: each client as its next round starts. Round 0 always counts as after aggregation."""
-        if not self._is_evaluated(number) or (number and "after_aggregation" not in self.stages):
+        if not self._is_evaluated(number) or (number and AFTER_AGGREGATION not in self.stages):
             return []
         done: dict[str, ClientReport] = {}
         for report in backend.evaluate(self._instructions(self.clients, server, number + 1)):

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "mfed_ray"
 
 ROWS = [
-    ["errors", "labels", "coco_categories", "annotations", "messages", "jit"],
+    ["errors", "labels", "coco_categories", "annotations", "evaluation", "messages", "jit"],
     ["params", "seeds", "boundaries", "storage"],
     ["data", "models", "metrics", "predictions"],
     ["tasks"],

@@ -4,12 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, HELD_OUT, TRAIN, TRAINING, Headline
 from mfed_ray.messages import ClientReport, ClientSpec
 from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Row, Table
 from mfed_ray.simulation import RoundReport
-
-HELD_OUT = "val"
 
 
 @dataclass(frozen=True)
@@ -20,15 +19,22 @@ class RunIdentity:
     experiment: str
     algorithm: str
     seed: int
+    setting: str
+    """A digest of the configuration by which runs may be compared."""
 
 
 class Recorder:
-    """Writes the three tables of a run, whole, after every round."""
+    """Writes the three tables of a run, whole, after every round. ``headlines``: what each task is judged by."""
 
     def __init__(
-        self, folder: RunFolder, run: RunIdentity, clients: Sequence[ClientSpec], config: Mapping[str, Any]
+        self,
+        folder: RunFolder,
+        run: RunIdentity,
+        clients: Sequence[ClientSpec],
+        config: Mapping[str, Any],
+        headlines: Mapping[str, Headline],
     ) -> None:
-        self._run = run
+        self._run, self._headlines = run, headlines
         self._clients = {client.name: client for client in clients}
         self._metrics = Table(folder.path / "metrics.parquet", METRICS, config)
         self._rounds = Table(folder.path / "rounds.parquet", ROUNDS, config)
@@ -49,16 +55,18 @@ class Recorder:
 
     def _metric_rows(self, report: RoundReport) -> Iterator[Row]:
         for client in report.fitted:
-            yield from self._rows(report.round, "training", "train", client.client, client.training)
-            yield from self._rows(report.round, "before_aggregation", HELD_OUT, client.client, client.held_out)
+            yield from self._rows(report.round, TRAINING, TRAIN, client.client, client.training)
+            yield from self._rows(report.round, BEFORE_AGGREGATION, HELD_OUT, client.client, client.held_out)
         for client in report.evaluated:
-            yield from self._rows(report.round, "after_aggregation", HELD_OUT, client.client, client.held_out)
+            yield from self._rows(report.round, AFTER_AGGREGATION, HELD_OUT, client.client, client.held_out)
 
     def _rows(
         self, number: int, stage: str, split: str, client: str, values: Mapping[str, Mapping[str, float]]
     ) -> Iterator[Row]:
         for task, metrics in values.items():
+            headline = self._headlines.get(task)
             for metric, value in metrics.items():
+                judged = headline is not None and metric == headline.metric
                 yield {
                     "run_id": self._run.run_id,
                     "experiment": self._run.experiment,
@@ -72,6 +80,9 @@ class Recorder:
                     "split": split,
                     "metric": metric,
                     "value": value,
+                    "headline": judged,
+                    "higher_is_better": headline.higher_is_better if headline and judged else None,
+                    "setting": self._run.setting,
                 }
 
     def _round_row(self, report: RoundReport) -> Row:
