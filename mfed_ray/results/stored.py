@@ -8,8 +8,8 @@ import pyarrow as pa
 from pyarrow import compute
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.results import older
 from mfed_ray.results.find import CORRELATIONS_FILE, METRICS_FILE, ROUNDS_FILE, Found
+from mfed_ray.results.older import unknown_tasks
 from mfed_ray.results.run_folder import CONFIG, parse_config
 from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, VERSION, Stored, open_table, table_schema
 
@@ -41,7 +41,7 @@ def read_run(found: Found) -> Run:
     problems: list[str] = []
     metrics = _open(found, METRICS_FILE, METRICS)
     config = _older(found, problems) if metrics.config is None else metrics.config
-    if metrics.version < VERSION and (unknown := older.unknown_tasks(metrics.rows)):
+    if metrics.version < VERSION and (unknown := unknown_tasks(metrics.rows)):
         problems.append(
             f"{found.place}: written by an older version of mfed_ray: no headline metric is known of "
             f"{', '.join(unknown)}, so no summary has it"

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.results import older
+from mfed_ray.results.older import described
 
 VERSION = 3
 """Of the tables.
@@ -153,8 +153,8 @@ def open_table(source: Path | IO[bytes], place: str, columns: Mapping[str, str])
 
 def _completed(rows: pa.Table, columns: Mapping[str, str]) -> pa.Table:
     """The rows of an older version with all the columns."""
-    described = older.described(rows)
-    return pa.table([rows[name] if name in rows.column_names else described[name] for name in columns], list(columns))
+    added = described(rows)
+    return pa.table([rows[name] if name in rows.column_names else added[name] for name in columns], list(columns))
 
 
 def table_schema(columns: Mapping[str, str]) -> pa.Schema:
