@@ -16,7 +16,7 @@ from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import to_tensor
 from mfed_ray.errors import ConfigError, DataError, PlacementError
-from mfed_ray.evaluation import AFTER_AGGREGATION
+from mfed_ray.evaluation import AFTER_AGGREGATION, HELD_OUT, TRAIN
 from mfed_ray.experiment.schema import Clients, Data, Experiment, GeneratedData
 from mfed_ray.loading import Shard, steps_of_round
 from mfed_ray.messages import ClientSpec, Params
@@ -33,8 +33,6 @@ from mfed_ray.training import LoadedModel, LocalTraining, Trainer, float_values
 
 PROBE_SIZE = 224
 """Pixels; the server has no GPU share, and an encoder's features of ImageNet's size tell tasks apart as well."""
-
-TRAIN, HELD_OUT = "train", "val"
 
 
 def open_dataset(data: Data, processes: int = 1, on_progress: Callable[[int, int], None] | None = None) -> Dataset:

@@ -16,6 +16,9 @@ from mfed_ray.results.rows import BEST, adjust, place, row
 
 __all__ = ["BEST", "DELTA", "summarise"]
 
+_NEEDED = ("split", "headline", "higher_is_better", "setting")
+"""Columns without which nobody knows which of the values count, and which runs may be compared."""
+
 
 def summarise(results: pd.DataFrame, stage: str | None = None) -> pd.DataFrame:
     """One row per experiment and variant; per task the headline metric's mean over clients in the last round.
@@ -38,8 +41,13 @@ def summarise(results: pd.DataFrame, stage: str | None = None) -> pd.DataFrame:
 
     Where a number is missing it is NaN, and a ``note`` beside it says why: a mean over fewer tasks or seeds than the
     table says would be another quantity. Round 0, the untrained models, counts for nothing here. Raises RunFolderError
-    where no run was evaluated at the stage, or where runs disagree in what a task is judged by.
+    where no run was evaluated at the stage, where runs disagree in what a task is judged by, or where a column that
+    says so is missing.
     """
+    if lacking := [name for name in _NEEDED if name not in results]:
+        raise RunFolderError(
+            f"results: lack the column {', '.join(lacking)}; expected what load_results of this version returns"
+        )
     values = headline_rows(results)
     headlines = headlines_of(values)
     stages = set(values.loc[values["round"] > 0, "stage"])

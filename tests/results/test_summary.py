@@ -315,3 +315,14 @@ def test_a_task_from_outside_of_the_package() -> None:
         DELTA,
     ]
     assert row(table, "mfed")[DELTA, "mean"] == pytest.approx(12.5)
+
+
+def test_a_frame_that_does_not_say_what_tasks_are_judged_by_is_refused() -> None:
+    """As load_results returned it before tables said so."""
+    frame = run("mfed", 0, semantic_segmentation=0.5).drop(columns=["headline", "higher_is_better", "setting"])
+    message = (
+        r"^results: lack the column headline, higher_is_better, setting; expected what load_results of this version "
+        r"returns$"
+    )
+    with pytest.raises(RunFolderError, match=message):
+        summarise(frame)
