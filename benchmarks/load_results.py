@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mfed_ray.evaluation import AFTER_AGGREGATION, HELD_OUT, TRAIN, TRAINING
 from mfed_ray.experiment import load_experiment
 from mfed_ray.results import load, summarise
 from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table
@@ -32,10 +33,15 @@ def metric_rows(run: dict[str, Any], number: int, rng: np.random.Generator) -> I
     for client in range(CLIENTS):
         task = NAMES[client % len(NAMES)]
         whose = {**run, "round": number, "client": f"{task}-{client // len(NAMES)}", "task": task, "dataset": "scenes"}
-        for metric in (TASKS[task].headline.metric, *FURTHER):
-            yield {**whose, "stage": "after_aggregation", "split": "val", "metric": metric, "value": rng.random()}
+        headline = TASKS[task].headline
+        yield {**whose, "stage": AFTER_AGGREGATION, "split": HELD_OUT, "value": rng.random(), "headline": True} | vars(
+            headline
+        )
+        whose |= {"headline": False, "higher_is_better": None}
+        for metric in FURTHER:
+            yield {**whose, "stage": AFTER_AGGREGATION, "split": HELD_OUT, "metric": metric, "value": rng.random()}
         for metric in ("loss", "steps")[: 1 + (client < 2)]:
-            yield {**whose, "stage": "training", "split": "train", "metric": metric, "value": rng.random()}
+            yield {**whose, "stage": TRAINING, "split": TRAIN, "metric": metric, "value": rng.random()}
 
 
 def write_run(folder: Path, number: int, rounds: int) -> None:
@@ -45,7 +51,7 @@ def write_run(folder: Path, number: int, rounds: int) -> None:
     config = load_experiment(EXPERIMENT, overrides).resolved()
     rng = np.random.default_rng(number)
     run_id = f"quickstart-mfed-44bc6208-{number // SEEDS:08x}-seed{seed}"
-    run = {"run_id": run_id, "experiment": "quickstart", "algorithm": "mfed", "seed": seed}
+    run = {"run_id": run_id, "experiment": "quickstart", "algorithm": "mfed", "seed": seed, "setting": "44bc6208"}
     folder.mkdir(parents=True)
     metrics = Table(folder / "metrics.parquet", METRICS, config)
     costs = Table(folder / "rounds.parquet", ROUNDS, config)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from mfed_ray.driver import identity
+from mfed_ray.evaluation import AFTER_AGGREGATION, HELD_OUT, TRAIN, TRAINING
 from mfed_ray.experiment import Experiment, load_experiment
 from mfed_ray.experiment.build import make_clients, make_simulation
 from mfed_ray.federation import checkpoint
@@ -56,12 +57,15 @@ def metric_rows(
     for client in clients:
         (task,) = client.tasks
         whose = {**run, "round": number, "client": client.name, "task": task, "dataset": client.dataset}
-        metrics = (TASKS[task].headline.metric, *(f"iou/{index}" for index in range(FURTHER[task])))
-        for metric in metrics:
+        headline = TASKS[task].headline
+        for metric in (headline.metric, *(f"iou/{index}" for index in range(FURTHER[task]))):
             value = level * (1 - np.exp(-(1 + number) / 10)) + 0.02 * rng.random()
-            yield {**whose, "stage": "after_aggregation", "split": "val", "metric": metric, "value": value}
+            judged: dict[str, Any] = {"headline": metric == headline.metric, "higher_is_better": None}
+            judged |= vars(headline) if judged["headline"] else {"metric": metric}
+            yield {**whose, "stage": AFTER_AGGREGATION, "split": HELD_OUT, **judged, "value": value}
+        whose |= {"headline": False, "higher_is_better": None}
         for metric in ("loss", "proximal_penalty", "steps"):
-            yield {**whose, "stage": "training", "split": "train", "metric": metric, "value": rng.random()}
+            yield {**whose, "stage": TRAINING, "split": TRAIN, "metric": metric, "value": rng.random()}
 
 
 def write_tables(

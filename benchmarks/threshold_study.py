@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from mfed_ray.evaluation import AFTER_AGGREGATION
 from mfed_ray.results import load_results, render, summarise
 from mfed_ray.results.summary import DELTA
 from mfed_ray.results.tables import read_table
@@ -97,7 +98,7 @@ def _draw_delta(axes: Axes, delta: pd.DataFrame) -> None:
 
 def _draw_curves(axes: Axes, frame: pd.DataFrame) -> None:
     chosen = frame[(frame["task"] == "semantic_segmentation") & (frame["metric"] == "miou")]
-    chosen = chosen[chosen["stage"] == "after_aggregation"]
+    chosen = chosen[chosen["stage"] == AFTER_AGGREGATION]
     names = [name for name in SETTINGS if name != "local"]
     for place, (name, colour) in enumerate(zip(names, COLOURS, strict=True)):
         curve = chosen[chosen["algorithm"] == name].groupby("round")["value"].mean()

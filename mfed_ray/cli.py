@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from mfed_ray.errors import ConfigError, DataError, MfedError, RunInterruptedError
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION
 
 app = typer.Typer(
     add_completion=False,
@@ -117,7 +118,7 @@ def results(
     form: Annotated[str, typer.Option("--format", help="table, csv, markdown, latex or json")] = "table",
     stage: Annotated[
         str | None,
-        typer.Option(help="after_aggregation or before_aggregation (default: the first, where a run has it)"),
+        typer.Option(help=f"{AFTER_AGGREGATION} or {BEFORE_AGGREGATION} (default: the first, where a run has it)"),
     ] = None,
 ) -> None:
     """Headline metrics per task, mean and spread over seeds, with Delta_m against local training and a paired test."""

@@ -28,6 +28,7 @@ from mfed_ray.runtime.ray_backend import ActorPool, RayBackend, import_from
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
 from mfed_ray.storage import Mirror, is_remote
+from mfed_ray.tasks import get_task
 
 MakeBackend = Callable[[Experiment, list[ClientSpec]], AbstractContextManager[Backend]]
 Place = str | Path
@@ -129,8 +130,9 @@ def simulate(
         simulation = make_simulation(located, clients)
         _ = simulation.start  # before anything is written: the algorithm may refuse these clients
         with make_backend(located, simulation.everybody) as backend, folder.locked(patience):
-            started = environment(directory)
-            yield from recorded(simulation, backend, folder, config, identity(experiment), started, keep)
+            headlines = {task: get_task(task).headline for client in clients for task in client.tasks}
+            run, started = identity(experiment), environment(directory)
+            yield from recorded(simulation, backend, folder, config, run, started, headlines, keep)
 
 
 @contextmanager
@@ -159,8 +161,9 @@ def identity(experiment: Experiment) -> RunIdentity:
     setting = {key: value for key, value in config.items() if key not in ("algorithm", "runtime", "seed")}
     setting["threads"] = experiment.runtime.threads_per_client
     name, algorithm, seed = experiment.name, experiment.algorithm_name, experiment.seed
-    run_id = f"{name}-{algorithm}-{_digest(setting)}-{_digest(config['algorithm'])}-seed{seed}"
-    return RunIdentity(run_id, name, algorithm, seed)
+    digest = _digest(setting)
+    run_id = f"{name}-{algorithm}-{digest}-{_digest(config['algorithm'])}-seed{seed}"
+    return RunIdentity(run_id, name, algorithm, seed, digest)
 
 
 def _digest(tree: Mapping[str, Any]) -> str:

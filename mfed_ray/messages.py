@@ -11,9 +11,6 @@ Params = Mapping[str, NDArray[np.float32]]
 """Parameters by name: ``encoder.*`` and ``decoders.<task>.*``, float32 arrays of the tensors' own shapes."""
 
 
-Stage = Literal["before_aggregation", "after_aggregation"]
-"""When a client's model is evaluated on held-out images."""
-
 Part = Literal["model", "encoder", "decoders"]
 """What is trained: all of it, or one part while the other stands still."""
 

@@ -15,7 +15,8 @@ from mfed_ray.coco_categories import STUFF
 from mfed_ray.data.files import read_image
 from mfed_ray.data.sample import Dataset, Sample
 from mfed_ray.errors import DataError
-from mfed_ray.experiment.build import HELD_OUT, TrainerFactory, make_simulation, open_dataset
+from mfed_ray.evaluation import HELD_OUT
+from mfed_ray.experiment.build import TrainerFactory, make_simulation, open_dataset
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.labels import VOID

@@ -10,9 +10,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION
 from mfed_ray.experiment import Experiment
 from mfed_ray.federation.simulation import Evaluated, Event, Progress, Trained, ends_round
-from mfed_ray.results.curves import Headlines
+from mfed_ray.results.headline import Scores, scores
 from mfed_ray.sweep import Sweep
 from mfed_ray.sweep.points import label
 from mfed_ray.sweep.tuning import TrialEvent
@@ -80,13 +81,14 @@ def counting_by_file(label: str) -> Callable[[Path, int, int], None]:
     return count
 
 
-def headlines(event: Trained | Evaluated) -> Headlines:
-    """Each task's headline metric, the mean over its clients."""
-    found: dict[str, list[float]] = {}
-    for client in event.reports:
-        for task, metrics in client.held_out.items():
-            found.setdefault(task, []).append(metrics[TASKS[task].headline.metric])
-    return {task: sum(values) / len(values) for task, values in found.items()}
+def headlines(event: Trained | Evaluated) -> Scores:
+    """Each task's headline metric in a round, by the rule of ``mfed_ray.results.headline``."""
+    stage = AFTER_AGGREGATION if isinstance(event, Evaluated) else BEFORE_AGGREGATION
+    return scores(
+        (stage, task, metrics[TASKS[task].headline.metric])
+        for client in event.reports
+        for task, metrics in client.held_out.items()
+    )
 
 
 class _Board:
@@ -95,7 +97,7 @@ class _Board:
         self._started = time.monotonic()
         self._status = "starting"
         self._last = 0
-        self.history: list[tuple[int, Headlines]] = []
+        self.history: list[tuple[int, Scores]] = []
 
     def take(self, event: Event) -> None:
         """Note an event."""

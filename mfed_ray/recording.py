@@ -6,10 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from mfed_ray.errors import RunFolderError
+from mfed_ray.evaluation import AFTER_AGGREGATION, Headline, Stage
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Backend
 from mfed_ray.federation.simulation import Evaluated, Event, Progress, Simulation, Trained
-from mfed_ray.messages import Stage
 from mfed_ray.results.recorder import Recorder, RunIdentity, is_evaluated
 from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
 
@@ -21,6 +21,7 @@ def recorded(
     config: Mapping[str, Any],
     run: RunIdentity,
     started: Mapping[str, Any],
+    headlines: Mapping[str, Headline],
     keep: Callable[[], None],
 ) -> Generator[Event, None, None]:
     """Run the rounds that are left. What a round came to is told when it is in the folder, and kept (``keep``).
@@ -35,7 +36,7 @@ def recorded(
         folder.write_config(config)
         folder.write_json(PARTITION, shards)
     folder.append_json(ENVIRONMENT, started)
-    recorder = Recorder(folder, run, simulation.everybody, config)
+    recorder = Recorder(folder, run, simulation.everybody, config, headlines)
     evaluated = recorder.resume(latest.round) if latest else False
 
     def write(event: Trained | Evaluated) -> None:
@@ -51,7 +52,7 @@ def is_finished(folder: RunFolder, rounds: int, stages: Collection[Stage]) -> bo
     """Whether the folder's run has its last round, evaluated if that was asked for. Raises RunFolderError."""
     if checkpoint.latest_round(folder.checkpoints) != rounds:
         return False
-    return "after_aggregation" not in stages or is_evaluated(folder, rounds)
+    return AFTER_AGGREGATION not in stages or is_evaluated(folder, rounds)
 
 
 def written(

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-import fsspec  # type: ignore[import-untyped]
 import pyarrow as pa
 from pyarrow import fs
 
@@ -41,6 +40,8 @@ def locate(place: str | Path) -> tuple[fs.FileSystem, str]:
 
 
 def _through_fsspec(place: str, first: Exception) -> tuple[fs.FileSystem, str]:
+    import fsspec  # type: ignore[import-untyped] # only for schemes that pyarrow does not know
+
     try:
         system, path = fsspec.core.url_to_fs(place)
     except (OSError, ValueError, ImportError) as error:

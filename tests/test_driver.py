@@ -10,6 +10,7 @@ import yaml
 from mfed_ray.driver import identity, run
 from mfed_ray.errors import DataError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
+from mfed_ray.results import load_results
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -38,6 +39,15 @@ def test_the_folder_says_what_ran_and_where(tiny: MakeExperiment, tmp_path: Path
     starts = json.loads((tmp_path / "environment.json").read_text())
     assert len(starts) == 1
     assert {"versions", "commit", "cpus", "gpus", "memory_bytes"} <= set(starts[0])
+    metrics = load_results(tmp_path)
+    assert set(metrics["setting"]) == {identity(experiment).setting}
+    judged = metrics.loc[metrics["headline"], ["task", "metric", "higher_is_better"]].drop_duplicates()
+    assert set(judged.itertuples(index=False, name=None)) == {
+        ("semantic_segmentation", "miou", True),
+        ("saliency", "max_miou", True),
+        ("surface_normals", "mean_error", False),
+    }
+    assert metrics.loc[~metrics["headline"], "higher_is_better"].isna().all()
     shards = json.loads((tmp_path / "partition.json").read_text())
     assert [len(ids) for ids in shards.values()] == [4, 4, 4, 4]
     assert len({image_id for ids in shards.values() for image_id in ids}) == 16
@@ -75,6 +85,7 @@ def test_run_id_depends_on_what_can_change_results(tiny: MakeExperiment) -> None
     assert run_id(tiny()) != run_id(tiny(rounds=3))
     assert run_id(tiny()) != run_id(tiny(runtime={"threads_per_client": 2}))
     _, setting, hyper, seed = run_id(tiny(seed=5)).rsplit("-", 3)
+    assert setting == identity(tiny()).setting
     assert ([setting, hyper], seed) == (run_id(tiny()).rsplit("-", 3)[1:3], "seed5")
     other = run_id(tiny(algorithm={"name": "local"})).rsplit("-", 3)
     assert (other[0], other[1] == setting, other[2] == hyper) == ("tiny-local", True, False)

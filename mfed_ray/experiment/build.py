@@ -16,6 +16,7 @@ from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Dataset
 from mfed_ray.data.transforms import to_tensor
 from mfed_ray.errors import ConfigError, DataError, PlacementError
+from mfed_ray.evaluation import AFTER_AGGREGATION, HELD_OUT, TRAIN
 from mfed_ray.experiment.schema import Clients, Data, Experiment, GeneratedData
 from mfed_ray.federation.simulation import Simulation
 from mfed_ray.loading import Shard, steps_of_round
@@ -32,8 +33,6 @@ from mfed_ray.training import LoadedModel, LocalTraining, Trainer, float_values
 
 PROBE_SIZE = 224
 """Pixels; the server has no GPU share, and an encoder's features of ImageNet's size tell tasks apart as well."""
-
-TRAIN, HELD_OUT = "train", "val"
 
 
 def open_dataset(data: Data, processes: int = 1, on_progress: Callable[[int, int], None] | None = None) -> Dataset:
@@ -288,10 +287,10 @@ def _check_training(experiment: Experiment, clients: Sequence[ClientSpec]) -> No
                 f"clients_per_round: {experiment.clients_per_round} found, but {name} trains on all clients' images "
                 "together; leave it out"
             )
-        if "after_aggregation" not in experiment.evaluation.stages:
+        if AFTER_AGGREGATION not in experiment.evaluation.stages:
             raise ConfigError(
                 f"evaluation.stages: {', '.join(experiment.evaluation.stages)} found, but with {name} no client has a "
-                "model before aggregation; add after_aggregation"
+                f"model before aggregation; add {AFTER_AGGREGATION}"
             )
     for client in clients:
         if (steps := _steps(experiment, client)) < algorithm.least_steps:

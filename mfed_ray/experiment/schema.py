@@ -12,7 +12,7 @@ from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.data.partition import Partition
 from mfed_ray.data.transforms import OWN_SIZE, Augmentation, InputSize
 from mfed_ray.errors import ConfigError
-from mfed_ray.messages import Stage
+from mfed_ray.evaluation import AFTER_AGGREGATION, Stage
 from mfed_ray.models.contract import DecoderSettings, PanopticMerge
 from mfed_ray.models.encoders import ENCODERS
 from mfed_ray.tasks import TASKS
@@ -236,7 +236,7 @@ class Evaluation(Section):
     """When clients are evaluated on the ``val`` split of their data."""
 
     every: int = Field(1, ge=1)
-    stages: tuple[Stage, ...] = Field(("after_aggregation",), min_length=1)
+    stages: tuple[Stage, ...] = Field((AFTER_AGGREGATION,), min_length=1)
     max_images: int | None = Field(None, ge=1)
     """Only the first so many held-out images of each task."""
     batch_size: int = Field(8, ge=1)

@@ -7,10 +7,11 @@ from functools import cached_property
 from typing import Literal
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Probe, by_group
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Stage
 from mfed_ray.federation.backend import Backend, Done, Job
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.participation import Policy, all_must_return
-from mfed_ray.messages import ClientReport, ClientSpec, Params, Stage, State, Update
+from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
 from mfed_ray.seeds import generator
 from mfed_ray.summation import PartialSum, mean
@@ -149,7 +150,7 @@ class Simulation:
         cohort = self.cohort(number)
         groups = by_group(sorted(cohort, key=_name))
         places = {client.name: place for members in groups.values() for place, client in enumerate(members)}
-        evaluate = "before_aggregation" in self.stages and self._is_evaluated(number)
+        evaluate = BEFORE_AGGREGATION in self.stages and self._is_evaluated(number)
         jobs = []
         for client in cohort:
             instruction = self.algorithm.instruct(server, client, number)
@@ -179,7 +180,7 @@ class Simulation:
         return _Phase("evaluate", number, [Job("evaluate", instruction) for instruction in instructions])
 
     def _is_evaluated_after(self, number: int) -> bool:
-        return self._is_evaluated(number) and (number == 0 or "after_aggregation" in self.stages)
+        return self._is_evaluated(number) and (number == 0 or AFTER_AGGREGATION in self.stages)
 
     def _is_evaluated(self, number: int) -> bool:
         return number % self.evaluate_every == 0 or number == self.rounds

@@ -51,10 +51,10 @@ def _panel(study: Study, task: str) -> Panel:
     if max(len(name) for name in _names(clients)) > 3:
         axes.tick_params(axis="x", labelrotation=40)
     axes.set_xlabel("client")
-    axes.set_ylabel(label_of(task))
+    axes.set_ylabel(label_of(study.judged_by[task]))
     axes.grid(visible=False, axis="x")
     add_legend(figure, names)
-    return Panel(task, _alt(task, means.loc[variants, clients]), figure)
+    return Panel(task, _alt(study, task, means.loc[variants, clients]), figure)
 
 
 def _by_number(client: str) -> tuple[str, int]:
@@ -72,6 +72,7 @@ def _names(clients: list[str]) -> list[str]:
     )
 
 
-def _alt(task: str, means: pd.DataFrame) -> str:
+def _alt(study: Study, task: str, means: pd.DataFrame) -> str:
     told = [f"{variant} {number(row.min())} to {number(row.max())}" for variant, row in means.iterrows()]
-    return f"{spaced(task)}, {metric_of(task)}, {plural(len(means.columns), 'client')}: {some(told, 8)}."
+    metric = metric_of(study.judged_by[task])
+    return f"{spaced(task)}, {metric}, {plural(len(means.columns), 'client')}: {some(told, 8)}."

@@ -6,10 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from mfed_ray.report.contract import Panel, ReportFigure
-from mfed_ray.report.study import AFTER, Study
+from mfed_ray.report.study import Study
 from mfed_ray.report.style import GREY, Look, add_legend, new_plot, wrapped
 from mfed_ray.report.words import explained, label_of, metric_of, number, plural, seeds_of, some, spaced, symbolic
-from mfed_ray.tasks import TASKS
 
 _MARKERS = 8
 
@@ -18,9 +17,9 @@ def learning_curves(study: Study) -> ReportFigure:
     """One panel per task: mean over clients and seeds, spread over seeds; the best variants in colour."""
     others = len(study.variants) - len(study.looks)
     caption = (
-        f"Headline metric {'after' if study.stage == AFTER else 'before'} aggregation by round: mean over clients and "
-        f"{seeds_of(study.runs)}; the bands are one standard deviation over seeds to either side, the arrows point to "
-        f"where a metric is better.{explained(study.looks)}"
+        f"Headline metric {spaced(study.stage)} by round: mean over clients and {seeds_of(study.runs)}; the bands are "
+        "one standard deviation over seeds to either side, the arrows point to where a metric is better."
+        f"{explained(study.looks)}"
     )
     if others:
         caption += (
@@ -45,7 +44,7 @@ def _panel(study: Study, task: str) -> Panel:
     for variant in labels:
         _line(axes, curves[curves["variant"] == variant], study.looks[variant], wrapped(labels[variant]))
     axes.set_xlabel("round")
-    axes.set_ylabel(label_of(task))
+    axes.set_ylabel(label_of(study.judged_by[task]))
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     add_legend(figure, names)
@@ -76,11 +75,11 @@ def _grey(axes: Axes, curves: pd.DataFrame, label: str) -> None:
 
 def _alt(study: Study, task: str) -> str:
     ends = study.ends[study.ends["task"] == task].set_index("variant")["mean"]
-    order = ends.sort_values(ascending=not TASKS[task].headline.higher_is_better, kind="stable")
+    order = ends.sort_values(ascending=not study.judged_by[task].higher_is_better, kind="stable")
     rounds = study.curves.loc[study.curves["task"] == task, "round"]
     told = [f"{variant} {number(value)}" for variant, value in order.items()]
     return (
-        f"{spaced(task)}, {metric_of(task)}, over rounds {rounds.min()} to {rounds.max()} for "
+        f"{spaced(task)}, {metric_of(study.judged_by[task])}, over rounds {rounds.min()} to {rounds.max()} for "
         f"{plural(len(order), 'variant')}. At the last round, best first: {some(told)}; "
         f"range {number(order.min())} to {number(order.max())}; {seeds_of(study.runs)}."
     )

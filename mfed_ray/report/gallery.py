@@ -66,7 +66,7 @@ def _score(study: Study, run_id: str, one: Pictures, *, first: bool) -> str:
     if values.empty:
         return "the client was not evaluated"
     value = number(float(values.iloc[0 if first else -1]))
-    return f"over all images that the client holds out {metric_of(one.task)} {value}"
+    return f"over all images that the client holds out {metric_of(study.judged_by[one.task])} {value}"
 
 
 def montage(rows: Sequence[PictureRow]) -> Panel:

@@ -7,14 +7,14 @@ from functools import cached_property
 
 import pandas as pd
 
+from mfed_ray.evaluation import Headline
 from mfed_ray.report.style import BASELINE, LOOKS, Look
 from mfed_ray.results import Results, summarise
+from mfed_ray.results.built_in import in_order
 from mfed_ray.results.comparison import LOCAL
-from mfed_ray.results.summary import DELTA
+from mfed_ray.results.delta import DELTA
+from mfed_ray.results.headline import chosen_stage, headline_rows, headlines_of, over_clients
 from mfed_ray.results.tables import METRICS
-from mfed_ray.tasks import TASKS
-
-AFTER, BEFORE = "after_aggregation", "before_aggregation"
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,13 @@ class Study:
     ``headlines``: run_id, variant, algorithm, seed, task, client, round, value of the task's headline metric, round 0
     included. ``runs``: one row per run, with ``rounds`` planned, the ``last`` one evaluated, and the ``keys`` that
     differ. Where a variant has runs that finished, the others are left out; where it has none, ``stopped`` says so.
-    ``summary``: of all its runs, by ``mfed_ray.results.summarise``.
+    ``summary``: of all its runs, by ``mfed_ray.results.summarise``. ``judged_by``: what each task's headline metric is.
     """
 
     name: str
     stage: str
     headlines: pd.DataFrame
+    judged_by: Mapping[str, Headline]
     runs: pd.DataFrame
     keys: Sequence[str]
     rounds: pd.DataFrame
@@ -44,9 +45,8 @@ class Study:
 
     @cached_property
     def tasks(self) -> list[str]:
-        """In the order of the registry."""
-        found = set(self.headlines["task"])
-        return [task for task in TASKS if task in found]
+        """In the order of the summary's columns."""
+        return in_order(self.headlines["task"])
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -70,7 +70,7 @@ class Study:
         ranks = {
             task: self.ends[self.ends["task"] == task]
             .set_index("variant")["mean"]
-            .rank(ascending=not TASKS[task].headline.higher_is_better)
+            .rank(ascending=not self.judged_by[task].higher_is_better)
             for task in self.tasks
         }
         mean_rank = pd.DataFrame(ranks).mean(axis=1)
@@ -102,29 +102,21 @@ class Study:
 
 def _over_seeds(headlines: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """The mean over clients first."""
-    values = headlines.groupby([*keys, "run_id"])["value"].mean().groupby(level=keys)
+    values = over_clients(headlines, [*keys, "run_id"]).groupby(level=keys)
     return pd.DataFrame({"mean": values.mean(), "sd": values.std()}).reset_index()
 
 
 def studies(results: Results) -> list[Study]:
     """One per experiment that has runs evaluated after round 0, by name."""
-    metrics = results.metrics
-    headline = metrics[_is_headline(metrics)]
+    headline = headline_rows(results.metrics)
     trained = headline[headline["round"] > 0]
     found = []
     for name in sorted({str(one) for one in trained["experiment"].unique()}):
         stages = {str(stage) for stage in trained.loc[trained["experiment"] == name, "stage"].unique()}
-        stage = AFTER if AFTER in stages else BEFORE
+        stage = chosen_stage(stages)
         own = headline[headline["experiment"] == name]
         found.append(_study(name, stage, own[(own["stage"] == stage) | (own["round"] == 0)], results))
     return found
-
-
-def _is_headline(metrics: pd.DataFrame) -> "pd.Series[bool]":
-    wanted = pd.Series(data=False, index=metrics.index)
-    for task, one in TASKS.items():
-        wanted |= (metrics["task"] == task) & (metrics["metric"] == one.headline.metric)
-    return wanted & (metrics["split"] == "val")
 
 
 def _study(name: str, stage: str, headline: pd.DataFrame, results: Results) -> Study:
@@ -146,6 +138,7 @@ def _study(name: str, stage: str, headline: pd.DataFrame, results: Results) -> S
         name,
         stage,
         shown,
+        headlines_of(headline),
         settled.reset_index(drop=True),
         keys,
         results.rounds[results.rounds["run_id"].isin(ids)],

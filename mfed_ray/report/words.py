@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from mfed_ray.tasks import TASKS
+from mfed_ray.evaluation import Headline
 
 SYMBOLS = {
     "decoder_proximal_weight": "λ",
@@ -47,15 +47,13 @@ def spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
-def metric_of(task: str) -> str:
-    """The task's headline metric and which way it is better."""
-    headline = TASKS[task].headline
+def metric_of(headline: Headline) -> str:
+    """A headline metric and which way it is better."""
     return f"{spaced(headline.metric)} ({'higher' if headline.higher_is_better else 'lower'} is better)"
 
 
-def label_of(task: str) -> str:
+def label_of(headline: Headline) -> str:
     """The same for an axis: the arrow points to where it is better."""
-    headline = TASKS[task].headline
     return f"{spaced(headline.metric)} {'↑' if headline.higher_is_better else '↓'}"
 
 

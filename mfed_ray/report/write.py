@@ -13,9 +13,9 @@ from mfed_ray.report.curves import learning_curves
 from mfed_ray.report.gallery import galleries, montage
 from mfed_ray.report.heat_map import heat_maps
 from mfed_ray.report.page import Chapter, Report, render_page
-from mfed_ray.report.study import AFTER, Study, studies
+from mfed_ray.report.study import Study, studies
 from mfed_ray.report.style import styled
-from mfed_ray.report.words import listed, plural
+from mfed_ray.report.words import listed, plural, spaced
 from mfed_ray.results import Results, cells, shortened
 
 FORMATS = ("html", "png", "svg", "pdf")
@@ -51,7 +51,7 @@ def _pictured(experiments: int, index: int) -> int:
 def _chapter(study: Study, results: Results, pictured: int) -> Chapter:
     figures = [make(study) for make in (learning_curves, heat_maps, correlation_matrices, costs, client_bars)]
     caption = (
-        f"Headline metrics {'after' if study.stage == AFTER else 'before'} aggregation at the last round, mean over "
+        f"Headline metrics {spaced(study.stage)} at the last round, mean over "
         f"clients ± standard deviation over seeds. Delta_m is the mean over tasks of the relative gain on local "
         "training of the same setting and seed; p is of a paired t-test over seeds, adjusted by Holm's method."
     )

@@ -1,13 +1,13 @@
 """Runs against local training of the same setting and seed, and whether seeds agree on the difference."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
-from mfed_ray.tasks import TASKS
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Headline
+from mfed_ray.results.delta import gain
 
 LOCAL = "local"
 FEWEST = 3
@@ -16,7 +16,7 @@ FEWEST = 3
 _KEYS = ["experiment", "setting", "seed"]
 
 
-def with_gain(values: pd.DataFrame) -> pd.DataFrame:
+def with_gain(values: pd.DataFrame, headlines: Mapping[str, Headline]) -> pd.DataFrame:
     """Adds ``gain``, the signed relative difference in percent to the one local run, and ``no_gain``: why it is NaN.
 
     ``values`` has a row for each run and task: experiment, setting, seed, algorithm, finished, round, task, value.
@@ -38,28 +38,26 @@ def with_gain(values: pd.DataFrame) -> pd.DataFrame:
         "local is 0": joined["value_local"] == 0,
     }
     why = np.select([mask.to_numpy(bool) for mask in reasons.values()], list(reasons), "")
-    sign = _signs(joined["task"])
-    gain = 100.0 * sign * (joined["value"] - joined["value_local"]) / joined["value_local"].where(why == "")
-    return joined[values.columns].assign(gain=gain, no_gain=why)
+    base = joined["value_local"].where(why == "")
+    gains = gain(joined["value"], base, _higher_is_better(joined["task"], headlines))
+    return joined[values.columns].assign(gain=gains, no_gain=why)
 
 
-def better(values: pd.DataFrame) -> pd.DataFrame:
+def better(values: pd.DataFrame, headlines: Mapping[str, Headline]) -> pd.DataFrame:
     """By run and task, how much better the clients are after aggregation than before it, in percent of before.
 
     ``values`` has the columns run_id, task, client, stage, value, of one round. Only clients evaluated at both stages
     count; NaN where they have 0 before.
     """
     wide = values.pivot_table(index=["run_id", "task", "client"], columns="stage", values="value").dropna()
-    wide = wide.reindex(columns=["before_aggregation", "after_aggregation"]).dropna()
+    wide = wide.reindex(columns=[BEFORE_AGGREGATION, AFTER_AGGREGATION]).dropna()
     means = wide.groupby(level=["run_id", "task"]).mean().reset_index()
-    before, after = means["before_aggregation"], means["after_aggregation"]
-    difference = 100.0 * _signs(means["task"]) * (after - before)
-    return means[["run_id", "task"]].assign(better=difference / before.where(before != 0))
+    higher = _higher_is_better(means["task"], headlines)
+    return means[["run_id", "task"]].assign(better=gain(means[AFTER_AGGREGATION], means[BEFORE_AGGREGATION], higher))
 
 
-def _signs(tasks: Iterable[str]) -> NDArray[np.float64]:
-    """1 where a higher headline metric is better, else -1."""
-    return np.array([1.0 if TASKS[task].headline.higher_is_better else -1.0 for task in tasks])
+def _higher_is_better(tasks: Iterable[str], headlines: Mapping[str, Headline]) -> NDArray[np.bool_]:
+    return np.array([headlines[task].higher_is_better for task in tasks], dtype=bool)
 
 
 def paired_p(gains: ArrayLike) -> float:
@@ -67,6 +65,8 @@ def paired_p(gains: ArrayLike) -> float:
     values = np.asarray(gains)
     if np.ptp(values) <= 1e-12 * np.abs(values).max():
         return float("nan")
+    from scipy import stats  # it takes half a second to load, and few summaries have a test
+
     return float(stats.ttest_rel(values, np.zeros(len(values))).pvalue)
 
 

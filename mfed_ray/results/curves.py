@@ -1,46 +1,52 @@
 """A run's headline metrics round by round."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
-import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 
+from mfed_ray.evaluation import AFTER_AGGREGATION, Headline
+from mfed_ray.results.find import METRICS_FILE
+from mfed_ray.results.headline import Scores, headline_rows, headlines_of, scores
+from mfed_ray.results.tables import METRICS, open_table
 from mfed_ray.storage import below, locate
-from mfed_ray.tasks import TASKS
-
-Headlines = Mapping[str, float]
 
 
-def read_curve(place: str) -> dict[int, Headlines]:
-    """``headline_curve`` of the run whose folder is at a path or URI; empty where no round was written yet."""
-    system, path = locate(below(place, "metrics.parquet"))
-    try:
-        return headline_curve(pq.read_table(path, filesystem=system).to_pandas())
-    except FileNotFoundError:
-        return {}
+@dataclass(frozen=True)
+class Curve:
+    """Each task's score by evaluated round, and what the tasks are judged by."""
+
+    rounds: Mapping[int, Scores] = field(default_factory=dict)
+    headlines: Mapping[str, Headline] = field(default_factory=dict)
 
 
-def headline_curve(metrics: pd.DataFrame) -> dict[int, Headlines]:
-    """By evaluated round, each task's headline metric: the mean over its clients, after aggregation, else before."""
-    headline = metrics["task"].map({name: task.headline.metric for name, task in TASKS.items()})
-    found = metrics[(metrics["metric"] == headline) & (metrics["split"] == "val")]
-    curve: dict[int, Headlines] = {}
-    for number, one in found.groupby("round"):
-        after = one[one["stage"] == "after_aggregation"]
-        means = (one if after.empty else after).groupby("task", sort=False, observed=True)["value"].mean()
-        curve[int(str(number))] = {str(task): float(value) for task, value in means.items()}
-    return curve
+def read_curve(place: str) -> Curve:
+    """The curve of the run whose folder is at a path or URI; empty where no round was written yet.
 
-
-def delta_m(values: Headlines, local: Headlines) -> float:
-    """Delta_m in percent: the mean over tasks of (-1)^l (M - M_local) / M_local, l = 1 where lower is better.
-
-    NaN where ``local`` lacks a task, or is zero there.
+    Raises RunFolderError where its table cannot be read.
     """
-    gains = [
-        (1 if TASKS[task].headline.higher_is_better else -1) * (value - local[task]) / local[task]
-        if local.get(task)
-        else float("nan")
-        for task, value in values.items()
-    ]
-    return 100 * sum(gains) / len(gains)
+    file_place = below(place, METRICS_FILE)
+    system, path = locate(file_place)
+    try:
+        with system.open_input_file(path) as file:
+            content = pa.BufferReader(file.read())
+    except FileNotFoundError:
+        return Curve()
+    stored = open_table(content, file_place, METRICS)
+    return curve_of(stored.rows, (stored.config or {}).get("evaluation", {}).get("stages", ()))
+
+
+def curve_of(metrics: pa.Table, stages: Collection[str] = ()) -> Curve:
+    """The curve that a run's metrics table holds.
+
+    ``stages``: where clients are to be evaluated. A round whose evaluation after aggregation is still to come is left
+    out.
+    """
+    rows = headline_rows(metrics.to_pandas())
+    if AFTER_AGGREGATION in stages:
+        rows = rows[rows["round"].isin(rows.loc[rows["stage"] == AFTER_AGGREGATION, "round"])]
+    by_round = defaultdict[int, list[tuple[str, str, float]]](list)
+    for number, *value in rows[["round", "stage", "task", "value"]].itertuples(index=False, name=None):
+        by_round[int(number)].append((str(value[0]), str(value[1]), float(value[2])))
+    return Curve({number: scores(values) for number, values in by_round.items()}, headlines_of(rows))

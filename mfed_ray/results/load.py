@@ -13,6 +13,7 @@ import pyarrow as pa
 from mfed_ray.errors import ResultsWarning, RunFolderError
 from mfed_ray.results.find import Found, find
 from mfed_ray.results.stored import Run, read_run
+from mfed_ray.results.tables import METRICS
 from mfed_ray.results.variants import differing, flatten, variant_names
 from mfed_ray.storage import is_remote
 
@@ -20,6 +21,7 @@ Paths = str | Path | Sequence[str | Path]
 
 _THREADS, _REMOTE_THREADS = 4, 32  # from afar, most of the time is waiting
 _TOLD = 10
+_NULLABLE = {name: kind for name, kind in METRICS.items() if kind == "boolean"}
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,9 @@ def load(paths: Paths) -> Results:
 def load_results(paths: Paths) -> pd.DataFrame:
     """The metrics of every run at or below the paths or URIs, as one long-form DataFrame.
 
-    Columns: run_id, experiment, algorithm, seed, round, stage, client, task, dataset, split, metric, value
-    (``mfed_ray.results.tables.METRICS``), and those of ``Results``. Warns (ResultsWarning) of what could not be read or
-    is not finished; raises RunFolderError where there is no run.
+    Columns: run_id, experiment, algorithm, seed, round, stage, client, task, dataset, split, metric, value,
+    headline, higher_is_better, setting (``mfed_ray.results.tables.METRICS``), and those of ``Results``. Warns
+    (ResultsWarning) of what could not be read or is not finished; raises RunFolderError where there is no run.
     """
     results = load(paths)
     for problem in shortened(results.problems):
@@ -118,5 +120,6 @@ def _frame(tables: Sequence[pa.Table], about: pd.DataFrame) -> pd.DataFrame:
     """The rows of all, each with what its run is about."""
     owner = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
     rows: pd.DataFrame = pa.concat_tables(tables).to_pandas(split_blocks=True, self_destruct=True)
+    rows = rows.astype({name: kind for name, kind in _NULLABLE.items() if name in rows})
     missing = about.drop(columns=[name for name in rows.columns if name in about])
     return pd.concat([rows, missing.take(owner).reset_index(drop=True)], axis=1)

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, HELD_OUT, TRAIN, TRAINING, Headline
 from mfed_ray.federation.simulation import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec
 from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Row, Table
-
-HELD_OUT = "val"
 
 
 @dataclass(frozen=True)
@@ -20,15 +19,22 @@ class RunIdentity:
     experiment: str
     algorithm: str
     seed: int
+    setting: str
+    """A digest of the configuration by which runs may be compared."""
 
 
 class Recorder:
-    """Writes the three tables of a run, whole, after every round."""
+    """Writes the three tables of a run, whole, after every round. ``headlines``: what each task is judged by."""
 
     def __init__(
-        self, folder: RunFolder, run: RunIdentity, clients: Sequence[ClientSpec], config: Mapping[str, Any]
+        self,
+        folder: RunFolder,
+        run: RunIdentity,
+        clients: Sequence[ClientSpec],
+        config: Mapping[str, Any],
+        headlines: Mapping[str, Headline],
     ) -> None:
-        self._run = run
+        self._run, self._headlines = run, headlines
         self._clients = {client.name: client for client in clients}
         self._metrics = Table(folder.path / "metrics.parquet", METRICS, config)
         self._rounds = Table(folder.path / "rounds.parquet", ROUNDS, config)
@@ -38,7 +44,7 @@ class Recorder:
         """Take up the tables as they stood after ``last_round``; whether its evaluation is in them."""
         for table in (self._metrics, self._rounds, self._correlations):
             table.restore(last_round)
-        return self._metrics.has(round=last_round, stage="after_aggregation")
+        return self._metrics.has(round=last_round, stage=AFTER_AGGREGATION)
 
     def record(self, event: Trained | Evaluated) -> None:
         """Add what a round came to and replace the files."""
@@ -54,18 +60,20 @@ class Recorder:
 
     def _trained_rows(self, event: Trained) -> Iterator[Row]:
         for client in event.reports:
-            yield from self._rows(event.round, "training", "train", client.client, client.training)
-            yield from self._rows(event.round, "before_aggregation", HELD_OUT, client.client, client.held_out)
+            yield from self._rows(event.round, TRAINING, TRAIN, client.client, client.training)
+            yield from self._rows(event.round, BEFORE_AGGREGATION, HELD_OUT, client.client, client.held_out)
 
     def _evaluated_rows(self, event: Evaluated) -> Iterator[Row]:
         for client in event.reports:
-            yield from self._rows(event.round, "after_aggregation", HELD_OUT, client.client, client.held_out)
+            yield from self._rows(event.round, AFTER_AGGREGATION, HELD_OUT, client.client, client.held_out)
 
     def _rows(
         self, number: int, stage: str, split: str, client: str, values: Mapping[str, Mapping[str, float]]
     ) -> Iterator[Row]:
         for task, metrics in values.items():
+            headline = self._headlines.get(task)
             for metric, value in metrics.items():
+                judged = headline is not None and metric == headline.metric
                 yield {
                     "run_id": self._run.run_id,
                     "experiment": self._run.experiment,
@@ -79,6 +87,9 @@ class Recorder:
                     "split": split,
                     "metric": metric,
                     "value": value,
+                    "headline": judged,
+                    "higher_is_better": headline.higher_is_better if headline and judged else None,
+                    "setting": self._run.setting,
                 }
 
     def _round_row(self, event: Trained) -> Row:
@@ -111,4 +122,4 @@ def is_evaluated(folder: RunFolder, round_number: int) -> bool:
     """Whether a run's tables have the evaluation after the round. Raises RunFolderError where they cannot be read."""
     table = Table(folder.path / "metrics.parquet", METRICS, {})
     table.restore(round_number)
-    return table.has(round=round_number, stage="after_aggregation")
+    return table.has(round=round_number, stage=AFTER_AGGREGATION)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from mfed_ray.results.rows import BEST, DELTA
+from mfed_ray.results.delta import DELTA
+from mfed_ray.results.rows import BEST
 
 _ESCAPES = str.maketrans(
     {

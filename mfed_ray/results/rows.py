@@ -1,16 +1,16 @@
 """A summary's rows: what a variant's runs amount to, and why where they amount to nothing."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Headline
 from mfed_ray.results.comparison import FEWEST, LOCAL, holm, paired_p
+from mfed_ray.results.delta import DELTA, delta_m
 from mfed_ray.results.order import natural
-from mfed_ray.tasks import TASKS
 
-DELTA = "Delta_m [%]"
 BEST = "best stage"
 
 Row = dict[tuple[str, str], Any]
@@ -43,8 +43,8 @@ class _Outcome(NamedTuple):
     why: str
 
 
-def row(runs: Sequence[RunTask], tasks: Sequence[str]) -> Row:
-    """A variant's row."""
+def row(runs: Sequence[RunTask], tasks: Mapping[str, Headline]) -> Row:
+    """A variant's row, with columns for all the tasks in their order."""
     done = [one for one in runs if one.finished]
     stopped = {one.run_id: one for one in runs if not one.finished}
     told = _stopped(list(stopped.values()))
@@ -54,8 +54,8 @@ def row(runs: Sequence[RunTask], tasks: Sequence[str]) -> Row:
         ("seeds", ""): len({one.run_id for one in done}),
         ("seeds", "note"): f"{len(stopped)} {told}" if told else None,
     }
-    for task in tasks:
-        name, of_task = f"{task} {TASKS[task].headline.metric}", [one for one in done if one.task == task]
+    for task, headline in tasks.items():
+        name, of_task = f"{task} {headline.metric}", [one for one in done if one.task == task]
         absent = "no such task" if done else told
         outcomes = [_Outcome(one.seed, one.value, "not evaluated" if np.isnan(one.value) else "") for one in of_task]
         found |= _cell(name, outcomes, absent) | {(name, BEST): _best([one.better for one in of_task])}
@@ -63,7 +63,7 @@ def row(runs: Sequence[RunTask], tasks: Sequence[str]) -> Row:
     for one in done:
         by_run[one.run_id].append(one)
     deltas = [_delta(one) for one in by_run.values()]
-    best = _best([float(np.mean([task.better for task in one])) for one in by_run.values()])
+    best = _best([delta_m([task.better for task in one]) for one in by_run.values()])
     found |= _cell(DELTA, deltas, told)
     found |= _test(found[DELTA, "note"], deltas, runs[0].algorithm)
     missing = None if best else "not evaluated at both stages" if done else told
@@ -71,9 +71,8 @@ def row(runs: Sequence[RunTask], tasks: Sequence[str]) -> Row:
 
 
 def _delta(run: Sequence[RunTask]) -> _Outcome:
-    """The mean over tasks; none where one is missing, since a mean over the others is another quantity."""
     why = next((one.no_gain for one in run if one.no_gain), "")
-    return _Outcome(run[0].seed, float(np.mean([one.gain for one in run])), why)
+    return _Outcome(run[0].seed, delta_m([one.gain for one in run]), why)
 
 
 def _cell(name: str, outcomes: Sequence[_Outcome], absent: str | None) -> Row:
@@ -133,7 +132,7 @@ def _best(gains: Sequence[float]) -> str | None:
     if not gains or np.isnan(gains).any():
         return None
     gain = np.mean(gains)
-    return "after_aggregation" if gain > 0 else "before_aggregation" if gain < 0 else "equal"
+    return AFTER_AGGREGATION if gain > 0 else BEFORE_AGGREGATION if gain < 0 else "equal"
 
 
 def _stopped(runs: Sequence[RunTask]) -> str | None:

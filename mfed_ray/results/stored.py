@@ -9,8 +9,9 @@ from pyarrow import compute
 
 from mfed_ray.errors import RunFolderError
 from mfed_ray.results.find import CORRELATIONS_FILE, METRICS_FILE, ROUNDS_FILE, Found
+from mfed_ray.results.older import unknown_tasks
 from mfed_ray.results.run_folder import CONFIG, parse_config
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Stored, open_table, table_schema
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, VERSION, Stored, open_table, table_schema
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ def read_run(found: Found) -> Run:
     problems: list[str] = []
     metrics = _open(found, METRICS_FILE, METRICS)
     config = _older(found, problems) if metrics.config is None else metrics.config
+    if metrics.version < VERSION and (unknown := unknown_tasks(metrics.rows)):
+        problems.append(
+            f"{found.place}: written by an older version of mfed_ray: no headline metric is known of "
+            f"{', '.join(unknown)}, so no summary has it"
+        )
     if not metrics.rows.num_rows:
         raise RunFolderError(f"{found.place}: has no value in {METRICS_FILE}")
     first = metrics.rows.slice(0, 1).to_pylist()[0]

@@ -1,16 +1,23 @@
 """Per task and variant: mean and spread over seeds, Delta_m against local training, and what seeds say of it."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from mfed_ray.errors import RunFolderError
+from mfed_ray.evaluation import Headline
+from mfed_ray.results.built_in import in_order
 from mfed_ray.results.comparison import better, with_gain
-from mfed_ray.results.rows import BEST, DELTA, adjust, place, row
-from mfed_ray.tasks import TASKS
+from mfed_ray.results.delta import DELTA
+from mfed_ray.results.headline import chosen_stage, headline_rows, headlines_of, over_clients
+from mfed_ray.results.rows import BEST, adjust, place, row
 
 __all__ = ["BEST", "DELTA", "summarise"]
+
+_NEEDED = ("split", "headline", "higher_is_better", "setting")
+"""Columns without which nobody knows which of the values count, and which runs may be compared."""
 
 
 def summarise(results: pd.DataFrame, stage: str | None = None) -> pd.DataFrame:
@@ -34,21 +41,25 @@ def summarise(results: pd.DataFrame, stage: str | None = None) -> pd.DataFrame:
 
     Where a number is missing it is NaN, and a ``note`` beside it says why: a mean over fewer tasks or seeds than the
     table says would be another quantity. Round 0, the untrained models, counts for nothing here. Raises RunFolderError
-    where no run was evaluated at the stage.
+    where no run was evaluated at the stage, where runs disagree in what a task is judged by, or where a column that
+    says so is missing.
     """
-    headline = results["task"].map({name: task.headline.metric for name, task in TASKS.items()})
-    values = results[results["metric"] == headline]
-    if stage is None:
-        after = ((values["stage"] == "after_aggregation") & (values["round"] > 0)).any()
-        stage = "after_aggregation" if after else "before_aggregation"
-    if not ((values["stage"] == stage) & (values["round"] > 0)).any():
-        found = ", ".join(sorted(set(results.loc[results["round"] > 0, "stage"]))) or "none"
-        raise RunFolderError(f"no run has values at stage {stage!r} after round 0; stages found there: {found}")
-    by_run = with_gain(_by_run(_runs(results), values, stage)).sort_values(["run_id", "task"])
+    if lacking := [name for name in _NEEDED if name not in results]:
+        raise RunFolderError(
+            f"results: lack the column {', '.join(lacking)}; expected what load_results of this version returns"
+        )
+    values = headline_rows(results)
+    headlines = headlines_of(values)
+    stages = set(values.loc[values["round"] > 0, "stage"])
+    stage = chosen_stage(stages) if stage is None else stage
+    if stage not in stages:
+        told = ", ".join(sorted(stages)) or "none"
+        raise RunFolderError(f"no run has values at stage {stage!r} after round 0; stages found there: {told}")
+    by_run = with_gain(_by_run(_runs(results), values, stage, headlines), headlines).sort_values(["run_id", "task"])
     variants = defaultdict[tuple[str, str], list[Any]](list)
     for one in by_run.itertuples(index=False):
         variants[str(one.experiment), str(one.variant)].append(one)
-    tasks = [task for task in TASKS if (by_run["task"] == task).any()]
+    tasks = {task: headlines[task] for task in in_order(by_run["task"])}
     rows = sorted((row(variant, tasks) for variant in variants.values()), key=place)
     adjust(rows)
     return pd.DataFrame(rows, columns=pd.MultiIndex.from_tuples(rows[0]))
@@ -58,21 +69,20 @@ def _runs(results: pd.DataFrame) -> pd.DataFrame:
     """One row per run: its names, its setting, and whether it has reached its planned round."""
     runs = results.drop_duplicates("run_id").set_index("run_id")
     last = results.groupby("run_id")["round"].max().loc[runs.index]
-    # the end of an id is SETTING-HYPERPARAMETERS-seedSEED: see driver.identity
-    parts = runs.index.to_series().str.extract(r"-(?P<config>(?P<setting>[^-]+)-[^-]+)-[^-]+$")
+    # what an id has before its seed, to tell apart runs that were loaded one by one: see driver.identity
+    config = runs.index.to_series().str.extract(r"-([^-]+-[^-]+)-[^-]+$", expand=False)
     variant = runs.get("variant", runs["algorithm"])
     planned = runs.get("rounds", last)
-    several = parts["config"].groupby([runs["experiment"], variant]).transform("nunique") > 1  # if loaded apart
-    return runs[["experiment", "algorithm", "seed"]].assign(
-        variant=variant.where(~several, variant + " " + parts["config"]),
-        setting=parts["setting"],
+    several = config.groupby([runs["experiment"], variant]).transform("nunique") > 1
+    return runs[["experiment", "algorithm", "seed", "setting"]].assign(
+        variant=variant.where(~several, variant + " " + config),
         last=last,
         planned=planned,
         finished=last >= planned,
     )
 
 
-def _by_run(runs: pd.DataFrame, values: pd.DataFrame, stage: str) -> pd.DataFrame:
+def _by_run(runs: pd.DataFrame, values: pd.DataFrame, stage: str, headlines: Mapping[str, Headline]) -> pd.DataFrame:
     """The clients' mean at the stage, in the last round that has one, by run and task; NaN where nobody has one.
 
     A run has all its tasks, whether or not a client of it was evaluated in the last round: a cohort may lack some.
@@ -81,7 +91,7 @@ def _by_run(runs: pd.DataFrame, values: pd.DataFrame, stage: str) -> pd.DataFram
     final = chosen.groupby("run_id")["round"].max().rename("final")
     last = values.join(final, on="run_id")
     last = last[last["round"] == last["final"]]
-    means = last[last["stage"] == stage].groupby(["run_id", "task"], as_index=False)["value"].mean()
+    means = over_clients(last[last["stage"] == stage], ["run_id", "task"]).reset_index()
     tasks = values[["run_id", "task"]].drop_duplicates()
-    table = tasks.merge(means, how="left").merge(better(last), how="left").join(final.rename("round"), on="run_id")
-    return table.join(runs, on="run_id")
+    table = tasks.merge(means, how="left").merge(better(last, headlines), how="left")
+    return table.join(final.rename("round"), on="run_id").join(runs, on="run_id")

@@ -12,9 +12,14 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from mfed_ray.errors import RunFolderError
+from mfed_ray.results.older import described
 
-VERSION = 2
-"""Of the tables. Version 1 did not keep the configuration in them, nor a version."""
+VERSION = 3
+"""Of the tables.
+
+Version 2 did not say which metrics are headlines, nor the run's setting. Version 1 did not keep the configuration
+either, nor a version.
+"""
 
 _METADATA = b"mfed_ray"
 
@@ -31,8 +36,19 @@ METRICS = {
     "split": "str",
     "metric": "str",
     "value": "float64",
+    "headline": "bool",
+    "higher_is_better": "boolean",
+    "setting": "str",
 }
-"""One row per measured value. ``stage``: training, before_aggregation, after_aggregation."""
+"""One row per measured value.
+
+``stage`` is one of ``mfed_ray.evaluation``'s. ``headline``: whether the metric is the one that its task is judged by;
+if so, ``higher_is_better`` is its direction, else null. ``setting``: a digest of all of the configuration but
+algorithm, runtime and seed; runs that share it may be compared. It is null in old runs whose id does not tell it.
+"""
+
+DESCRIBED = frozenset({"headline", "higher_is_better", "setting"})
+"""Columns of ``METRICS`` since version 3."""
 
 ROUNDS = {
     "run_id": "str",
@@ -63,7 +79,9 @@ _TYPES: Mapping[str, pa.DataType] = {
     "int64": pa.int64(),
     "float64": pa.float64(),
     "bool": pa.bool_(),
+    "boolean": pa.bool_(),
 }
+"""By pandas' names; ``boolean`` may be null."""
 
 
 class Table:
@@ -100,11 +118,10 @@ class Table:
 
     def write(self) -> None:
         """Replace the file."""
-        frame = pd.DataFrame(self._rows, columns=list(self._columns)).astype(dict(self._columns))
-        rows = pa.Table.from_pandas(frame, preserve_index=False)
+        rows = pa.Table.from_pylist(self._rows, schema=table_schema(self._columns))
         made = json.dumps({"version": VERSION, "config": self._config})
         temporary = self._path.with_name(f".{self._path.name}.tmp")
-        # without the schemas of pandas and Arrow, which would double a small file
+        # without the schema of Arrow, which would double a small file
         with parquet.ParquetWriter(temporary, rows.schema, write_page_checksum=True, store_schema=False) as writer:
             writer.write_table(rows)
             writer.add_key_value_metadata({_METADATA: made})
@@ -116,28 +133,38 @@ class Stored:
     """A table's file as it was read; ``config`` is None in files of version 1."""
 
     rows: pa.Table
+    version: int
     config: Mapping[str, Any] | None
 
 
 def open_table(source: Path | IO[bytes], place: str, columns: Mapping[str, str]) -> Stored:
     """Read a table's file from a path or an open file, its columns in the order named.
 
-    Raises RunFolderError, which names ``place``, where it is damaged, of a newer version, or lacks a column.
+    A metrics table of an older version gets the columns that it lacks: see ``mfed_ray.results.older``. Raises
+    RunFolderError, which names ``place``, where the file is damaged, of a newer version, or lacks a column.
     """
-    wanted = table_schema(columns)
     try:
         with parquet.ParquetFile(source, page_checksum_verification=True) as file:
-            schema = file.schema_arrow
             made = _made(file.metadata.metadata or {}, place)
-            if lacking := [name for name in columns if name not in schema.names]:
-                raise RunFolderError(f"{place}: lacks the column {', '.join(lacking)}")
-            rows = file.read(columns=list(columns), use_threads=False)  # whoever reads many files has threads
+            version = made.get("version", 1)
+            lacking = [name for name in columns if name not in file.schema_arrow.names]
+            if damaged := [name for name in lacking if version == VERSION or name not in DESCRIBED]:
+                raise RunFolderError(f"{place}: lacks the column {', '.join(damaged)}")
+            kept = {name: kind for name, kind in columns.items() if name not in lacking}
+            rows = file.read(columns=list(kept), use_threads=False)  # whoever reads many files has threads
         rows.validate(full=True)
-        if not schema.equals(wanted):
-            rows = rows.select(list(columns)).cast(wanted)
-        return Stored(rows.replace_schema_metadata(), made.get("config"))
+        rows = rows.replace_schema_metadata()
+        if not rows.schema.equals(table_schema(kept)):
+            rows = rows.select(list(kept)).cast(table_schema(kept))
+        return Stored(_completed(rows, columns) if lacking else rows, version, made.get("config"))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunFolderError(f"{place}: cannot be read as a Parquet table ({' '.join(str(error).split())})") from error
+
+
+def _completed(rows: pa.Table, columns: Mapping[str, str]) -> pa.Table:
+    """The rows of an older version with all the columns."""
+    added = described(rows)
+    return pa.table([rows[name] if name in rows.column_names else added[name] for name in columns], list(columns))
 
 
 def table_schema(columns: Mapping[str, str]) -> pa.Schema:

@@ -1,5 +1,6 @@
 """One point of a sweep as Ray Tune runs it: a driver actor and its client actors, in one placement group."""
 
+import math
 import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,13 +17,13 @@ from mfed_ray.experiment import Experiment
 from mfed_ray.federation.backend import Backend
 from mfed_ray.federation.simulation import Event, ends_round
 from mfed_ray.messages import ClientSpec
-from mfed_ray.results.curves import Headlines, delta_m, read_curve
+from mfed_ray.results.curves import Curve, read_curve
+from mfed_ray.results.delta import delta_m, gain
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, import_from
 from mfed_ray.storage import below, is_remote
 from mfed_ray.sweep.points import Point, baseline_of, experiment_at, folder_name
 from mfed_ray.sweep.schema import CONFIG, DELTA_M, Sweep
-from mfed_ray.tasks import TASKS
 
 POINT, ROUND, OBJECTIVE, FAILED = "point", "round", "objective", "failed"
 """Keys of a trial's config and results."""
@@ -71,7 +72,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._point: Point = config[POINT]
         self._place = self._setting.place(self._point)
         self._events: Generator[Event, None, None] | None = None
-        self._curve: dict[int, Headlines] = {}
+        self._curve = Curve()
         self._told = -1
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -90,7 +91,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         try:
             return self._step()
         except InputError as error:
-            return {ROUND: max(self._told, 0), OBJECTIVE: float("nan"), FAILED: str(error), "done": True}
+            return {ROUND: max(self._told, 0), OBJECTIVE: math.nan, FAILED: str(error), "done": True}
 
     def _step(self) -> dict[str, Any]:
         experiment = experiment_at(self._setting.sweep, self._point)
@@ -98,17 +99,17 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             check_shared(self._setting.folder)
             self._curve = read_curve(self._place)
             self._events = simulate(experiment, self._place, self._backend, self._setting.directory, PATIENCE)
-        while not (ahead := sorted(number for number in self._curve if number > self._told)):
+        while not (ahead := sorted(number for number in self._curve.rounds if number > self._told)):
             self._advance()
         self._told = ahead[0]
         if self._told == experiment.rounds:
             self._finish()
-        values = self._curve[self._told]
+        values = self._curve.rounds[self._told]
         last = min(experiment.rounds, self._setting.ended.get(folder_name(self._point), experiment.rounds))
         return {
-            **{f"{task} {TASKS[task].headline.metric}": value for task, value in values.items()},
+            **{f"{task} {self._curve.headlines[task].metric}": value for task, value in values.items()},
             ROUND: self._told,
-            OBJECTIVE: self._objective(self._told, values),
+            OBJECTIVE: self._objective(),
             "done": self._told >= last,
         }
 
@@ -117,7 +118,8 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         assert self._events is not None  # noqa: S101 - set by the caller
         last = next((event.round for event in self._events if ends_round(event)), None)
         self._curve = read_curve(self._place)
-        if last is None and max(self._curve, default=-1) <= self._told:  # else another process has just finished it
+        newest = max(self._curve.rounds, default=-1)
+        if last is None and newest <= self._told:  # else another process has just finished it
             raise RunFolderError(f"{self._place}: its tables end before its last checkpoint; move the folder away")
 
     def _finish(self) -> None:
@@ -126,15 +128,18 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         for _ in self._events:
             pass
 
-    def _objective(self, number: int, values: Headlines) -> float:
-        name = self._setting.sweep.objective
+    def _objective(self) -> float:
+        """Of the round told last; more is better."""
+        name, values, headlines = self._setting.sweep.objective, self._curve.rounds[self._told], self._curve.headlines
         if name is None:
-            return float("nan")
+            return math.nan
         if name == DELTA_M:
-            local = read_curve(self._setting.place(baseline_of(self._point)))
-            return delta_m(values, local.get(number, {}))
-        value = values.get(name, float("nan"))
-        return value if TASKS[name].headline.higher_is_better else -value
+            local = read_curve(self._setting.place(baseline_of(self._point))).rounds.get(self._told, {})
+            base = [local.get(task, math.nan) for task in values]
+            return delta_m(gain(list(values.values()), base, [headlines[task].higher_is_better for task in values]))
+        if name not in values:
+            return math.nan
+        return values[name] if headlines[name].higher_is_better else -values[name]
 
     @contextmanager
     def _backend(self, experiment: Experiment, clients: list[ClientSpec]) -> Iterator[Backend]:

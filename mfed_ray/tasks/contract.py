@@ -5,20 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfed_ray.evaluation import Headline
 from mfed_ray.metrics.contract import Metric
 from mfed_ray.models.contract import Decoder, DecoderSettings
 from mfed_ray.predictions.contract import PredictionWriter
 
+__all__ = ["Headline", "Task", "TrainTarget"]
+
 TrainTarget = Any
 """One image's training target: an array of one shape for all images of a batch, or named arrays of any."""
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The one metric that a task is judged by."""
-
-    metric: str
-    higher_is_better: bool
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from mfed_ray.report import write_report
 from mfed_ray.report.study import Study, studies
 from mfed_ray.report.style import styled
 from mfed_ray.results import Results, load
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS
+from mfed_ray.results.tables import CORRELATIONS, ROUNDS
 from mfed_ray.tasks import TASKS
 
 MakeExperiment = Callable[..., Experiment]
@@ -72,13 +72,12 @@ def _metric_rows(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for client, values in enumerate(clients):
             for number, value in enumerate(values):
                 stage = one.get("stage", "after_aggregation") if number else "after_aggregation"
-                row = ("", "", "", 0, number, stage, f"{task}-{client}", task, "scenes", "val", "", value)
-                known = dict(zip(METRICS, row, strict=True))
-                told = {
-                    name: known[name] for name in METRICS if name not in ("run_id", "experiment", "algorithm", "seed")
-                }
-                yield {**told, "metric": TASKS[task].headline.metric}
-                yield {**told, "metric": "other", "value": 99.0}  # no figure shows it
+                row = (number, stage, f"{task}-{client}", task, "scenes", "val")
+                told = dict(zip(("round", "stage", "client", "task", "dataset", "split"), row, strict=True))
+                headline = vars(TASKS[task].headline)
+                yield {**told, **headline, "value": value, "headline": True, "setting": "setting"}
+                other = {"metric": "other", "value": 99.0, "headline": False}  # no figure shows it
+                yield {**told, **other, "higher_is_better": None, "setting": "setting"}
 
 
 def _study(*runs: Mapping[str, Any]) -> Study:

@@ -1,11 +1,18 @@
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from mfed_ray.evaluation import Headline
+from mfed_ray.report.curves import learning_curves
 from mfed_ray.report.study import Study, studies
 from mfed_ray.report.style import BASELINE, LOOKS
-from mfed_ray.results import Results
+from mfed_ray.results import Results, load
+from tests.results.conftest import rewrite_as_version_2
 
 MakeStudy = Callable[..., Study]
 MakeResults = Callable[[Any], Results]
@@ -75,3 +82,32 @@ def test_one_study_per_experiment_that_was_trained(make_results: MakeResults) ->
         {"experiment": "c", "algorithm": "mfed", "seed": 0, "values": {"saliency": [[0.1]]}, "planned": 2},
     ])  # fmt: skip
     assert [study.name for study in studies(results)] == ["a", "b"]
+
+
+@pytest.mark.usefixtures("style")
+def test_a_task_from_outside_of_the_package(make_results: MakeResults) -> None:
+    """Its table says by what it is judged, and that less is better: 2 m before 3 m."""
+    values = {"local": 3.0, "mfed": 2.0}
+    results = make_results([
+        {"algorithm": name, "seed": 0, "values": {"surface_normals": [[9.0, error]], "saliency": [[0, 0.5]]}}
+        for name, error in values.items()
+    ])  # fmt: skip
+    names = {"task": {"surface_normals": "depth"}, "metric": {"mean_error": "rmse"}}
+    (study,) = studies(replace(results, metrics=results.metrics.replace(names)))
+    assert study.tasks == ["saliency", "depth"]
+    assert study.judged_by["depth"] == Headline("rmse", higher_is_better=False)
+    assert study.variants == ["mfed", "local"]
+    panel = learning_curves(study).panels[1]
+    assert panel.plot.axes[0].get_ylabel() == "rmse ↓"
+    assert panel.alt.startswith("depth, rmse (lower is better), over rounds 0 to 1 for 2 variants.")
+
+
+def test_runs_of_version_2_are_reported_as_new_ones(real_runs: Path, tmp_path: Path) -> None:
+    for folder in real_runs.iterdir():
+        shutil.copytree(folder, tmp_path / folder.name, ignore=shutil.ignore_patterns("checkpoints"))
+        rewrite_as_version_2(tmp_path / folder.name)
+    (new,), (old,) = (studies(load(place)) for place in (real_runs, tmp_path))
+    assert old.judged_by == new.judged_by
+    pd.testing.assert_frame_equal(old.headlines, new.headlines)
+    pd.testing.assert_frame_equal(old.runs, new.runs)
+    pd.testing.assert_frame_equal(old.summary, new.summary)

@@ -4,8 +4,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pyarrow import parquet
 
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table
+from mfed_ray.results.tables import CORRELATIONS, DESCRIBED, METRICS, ROUNDS, Table
 
 CONFIG: dict[str, Any] = {
     "name": "tiny",
@@ -16,6 +17,17 @@ CONFIG: dict[str, Any] = {
     "runtime": {"backend": "serial", "threads_per_client": 1},
 }
 MakeRun = Callable[..., Path]
+JUDGED_BY = {
+    "semantic_segmentation": ("miou", True),
+    "saliency": ("max_miou", True),
+    "surface_normals": ("mean_error", False),
+}
+
+
+def headline_columns(task: str, setting: str) -> dict[str, Any]:
+    """What rows of a task's headline metric have in common."""
+    metric, higher = JUDGED_BY[task]
+    return {"split": "val", "metric": metric, "headline": True, "higher_is_better": higher, "setting": setting}
 
 
 def changed(keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,7 +54,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         folder.mkdir(parents=True)
         run = {"run_id": run_id or name, "experiment": config["name"], "seed": config["seed"]}
         run["algorithm"] = config["algorithm"]["name"]
-        texts = {"client": "saliency-0", "task": "saliency", "dataset": "x", "split": "val", "metric": "max_miou"}
+        texts = {"client": "saliency-0", "task": "saliency", "dataset": "x", **headline_columns("saliency", "s")}
         metrics = Table(folder / "metrics.parquet", METRICS, config)
         metrics.add(
             {**run, **texts, "stage": "after_aggregation", "round": number, "value": value if number else 0.0}
@@ -67,6 +79,15 @@ def as_version_1() -> Callable[[Path], None]:
     def rewrite(folder: Path) -> None:
         for path in folder.glob("*.parquet"):
             frame = pd.read_parquet(path)
-            frame.to_parquet(path, index=False)
+            frame.drop(columns=[*DESCRIBED], errors="ignore").to_parquet(path, index=False)
 
     return rewrite
+
+
+def rewrite_as_version_2(folder: Path) -> None:
+    """Make a run's tables what they were before they said what tasks are judged by, and the setting."""
+    for path in folder.glob("*.parquet"):
+        rows = parquet.read_table(path)
+        rows = rows.drop_columns([name for name in rows.column_names if name in DESCRIBED])
+        made = rows.schema.metadata[b"mfed_ray"].replace(b'"version": 3', b'"version": 2')
+        parquet.write_table(rows.replace_schema_metadata({b"mfed_ray": made}), path)

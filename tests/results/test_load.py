@@ -160,7 +160,8 @@ def test_an_unfinished_run_is_loaded_and_told(make_run: MakeRun) -> None:
 def test_a_run_of_an_older_version_is_read_with_its_config(
     make_run: MakeRun, as_version_1: Callable[[Path], None], tmp_path: Path
 ) -> None:
-    new, old = make_run("new", **{"algorithm.decoder_proximal_weight": 0.5}), make_run("old")
+    new = make_run("new", run_id="tiny-mfed-s-bb-seed0", **{"algorithm.decoder_proximal_weight": 0.5})
+    old = make_run("old", run_id="tiny-mfed-s-aa-seed0")
     (old / "config.yaml").write_text(
         yaml.safe_dump({"rounds": 2, "algorithm": {"name": "mfed", "decoder_proximal_weight": 0.01}})
     )

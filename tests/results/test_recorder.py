@@ -1,19 +1,23 @@
+from dataclasses import replace
 from pathlib import Path
 
 from mfed_ray.algorithms.contract import Diagnostics
+from mfed_ray.evaluation import Headline
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.simulation import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec, State
 from mfed_ray.results.recorder import Recorder, RunIdentity, is_evaluated
 from mfed_ray.results.run_folder import RunFolder
-from mfed_ray.results.tables import open_table, read_table
+from mfed_ray.results.tables import METRICS, open_table, read_table
+from tests.results.conftest import rewrite_as_version_2
 
-RUN = RunIdentity("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4)
+RUN = RunIdentity("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4, "abc")
 CLIENTS = [
     ClientSpec.of("saliency-0", ("saliency",), "scenes", ("a",), ("b",)),
     ClientSpec.of("human_parts+saliency-0", ("human_parts", "saliency"), "people", ("c",), ("d",)),
 ]
 CONFIG = {"name": "tiny", "rounds": 2}
+HEADLINES = {"saliency": Headline("max_miou", higher_is_better=True)}
 FIRST, SECOND = (client.name for client in CLIENTS)
 NOTHING = Checkpoint(0, State(), {})
 INITIAL = (
@@ -44,8 +48,8 @@ EVALUATED = Evaluated(
 FIRST_ROUND = (TRAINED, EVALUATED)
 
 
-def recorder(folder: Path) -> Recorder:
-    return Recorder(RunFolder(folder), RUN, CLIENTS, CONFIG)
+def recorder(folder: Path, run: RunIdentity = RUN) -> Recorder:
+    return Recorder(RunFolder(folder), run, CLIENTS, CONFIG, HEADLINES)
 
 
 def record(one: Recorder, *events: Trained | Evaluated) -> None:
@@ -67,6 +71,21 @@ def test_rows_of_a_round_by_hand(tmp_path: Path) -> None:
         ("after_aggregation", SECOND, "human_parts", "people", "val", "miou", 0.7),
         ("after_aggregation", SECOND, "saliency", "people", "val", "max_f", 0.8),
         ("after_aggregation", SECOND, "saliency", "people", "val", "max_miou", 0.9),
+    ]
+
+
+def test_rows_say_what_tasks_are_judged_by_and_the_setting(tmp_path: Path) -> None:
+    """The caller gave saliency's headline metric; human_parts has none."""
+    record(recorder(tmp_path), *FIRST_ROUND)
+    metrics = read_table(tmp_path / "metrics.parquet")
+    assert set(metrics["setting"]) == {"abc"}
+    assert list(metrics[["task", "metric", "headline", "higher_is_better"]].itertuples(index=False, name=None)) == [
+        ("saliency", "loss", False, None),
+        ("saliency", "max_miou", True, True),
+        ("human_parts+saliency", "steps", False, None),
+        ("human_parts", "miou", False, None),
+        ("saliency", "max_f", False, None),
+        ("saliency", "max_miou", True, True),
     ]
 
 
@@ -115,3 +134,28 @@ def test_a_round_whose_evaluation_was_not_written_is_not_evaluated(tmp_path: Pat
     resumed.record(EVALUATED)
     assert is_evaluated(RunFolder(tmp_path), 1)
     assert read_table(tmp_path / "rounds.parquet")["evaluate_seconds"].tolist() == [0.0, 0.5]
+
+
+def test_a_run_of_version_2_goes_on_with_tables_of_version_3(tmp_path: Path) -> None:
+    """Rows of before get the columns that they lack: the built-in headlines, human_parts' included, and the setting
+    that is in the run's id."""
+    run = replace(RUN, run_id="tiny-mfed-0123abcd-ff-seed4")
+    record(recorder(tmp_path, run), *INITIAL, *FIRST_ROUND)
+    rewrite_as_version_2(tmp_path)
+    resumed = recorder(tmp_path, run)
+    resumed.resume(last_round=1)
+    record(resumed, replace(TRAINED, round=2), replace(EVALUATED, round=2))
+    stored = open_table(tmp_path / "metrics.parquet", "metrics", METRICS)
+    assert (stored.version, stored.config) == (3, CONFIG)
+    kept = ("round", "task", "metric", "headline", "higher_is_better", "setting")
+    assert [tuple(row[name] for name in kept) for row in stored.rows.to_pylist() if row["split"] == "val"] == [
+        (0, "saliency", "max_miou", True, True, "0123abcd"),
+        (1, "saliency", "max_miou", True, True, "0123abcd"),
+        (1, "human_parts", "miou", True, True, "0123abcd"),
+        (1, "saliency", "max_f", False, None, "0123abcd"),
+        (1, "saliency", "max_miou", True, True, "0123abcd"),
+        (2, "saliency", "max_miou", True, True, "abc"),
+        (2, "human_parts", "miou", False, None, "abc"),
+        (2, "saliency", "max_f", False, None, "abc"),
+        (2, "saliency", "max_miou", True, True, "abc"),
+    ]

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from mfed_ray.results import FORMATS, cells, render, summarise
+from tests.results.conftest import headline_columns
 
 NORMALS = "surface_normals mean_error"
-HEADLINES = {"semantic_segmentation": "miou", "surface_normals": "mean_error"}
 
 
 def run(algorithm: str, seed: int, experiment: str = "tiny_one", **values: float) -> pd.DataFrame:
@@ -25,10 +25,10 @@ def run(algorithm: str, seed: int, experiment: str = "tiny_one", **values: float
             "stage": stage,
             "client": f"{task}-0",
             "task": task,
-            "metric": HEADLINES[task],
             "value": value,
             "rounds": planned,
             "variant": algorithm,
+            **headline_columns(task, "s"),
         }
         for stage in ("after_aggregation", *(["before_aggregation"] if before else []))
         for task, value in values.items()

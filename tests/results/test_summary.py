@@ -6,9 +6,9 @@ import pytest
 
 from mfed_ray.errors import RunFolderError
 from mfed_ray.results import summarise
+from tests.results.conftest import headline_columns
 
 SEG, NORMALS, DELTA = "semantic_segmentation miou", "surface_normals mean_error", "Delta_m [%]"
-HEADLINES = {"semantic_segmentation": "miou", "surface_normals": "mean_error"}
 
 
 def run(
@@ -28,11 +28,10 @@ def run(
             "client": f"{task}-{index}",
             "task": task,
             "dataset": "scenes",
-            "split": "val",
-            "metric": HEADLINES[task],
             "value": value,
             "rounds": planned,
             "variant": algorithm,
+            **headline_columns(task, setting),
         }
         for task, clients in values.items()
         for index, value in enumerate([clients] if isinstance(clients, float) else clients)
@@ -86,7 +85,7 @@ def test_worse_is_negative_whichever_way_the_metric_points() -> None:
 def test_only_the_headline_metric_and_the_last_round_count() -> None:
     early = run("mfed", 0, semantic_segmentation=0.9, round=1)
     late = run("mfed", 0, semantic_segmentation=0.5, round=2)
-    table = summarise(pd.concat([early, late, late.assign(metric="iou_person", value=0.1)]))
+    table = summarise(pd.concat([early, late, late.assign(metric="iou_person", value=0.1, headline=False)]))
     assert row(table, "mfed")[SEG, "mean"] == 0.5
 
 
@@ -119,7 +118,7 @@ def baseline(of: str) -> pd.DataFrame:
         "of one seed none": pd.concat([first, third]),
         "of two seeds none": first,
         "of another experiment": every.assign(experiment="other"),
-        "of another setting": every.assign(run_id=every["run_id"].str.replace("-s-", "-other-")),
+        "of another setting": every.assign(setting="other"),
         "without a value of one task": pd.concat([first, second[second["task"] == "surface_normals"], third]),
         "two": pd.concat([every, run("local", 0, "bb", semantic_segmentation=0.4, surface_normals=20.0)]),
         "three": pd.concat([every, *(run("local", 0, digest, semantic_segmentation=0.4) for digest in ("bb", "cc"))]),
@@ -298,5 +297,32 @@ def test_the_order_of_rows_is_natural_and_not_that_of_reading() -> None:
 
 def test_names_of_runs_that_do_not_parse_have_no_baseline() -> None:
     frame = pd.concat([run("local", 0, semantic_segmentation=0.5), run("mfed", 0, semantic_segmentation=0.6)])
-    table = summarise(frame.assign(run_id=frame["algorithm"]))
+    table = summarise(frame.assign(run_id=frame["algorithm"], setting=None))
     assert (row(table, "mfed")[SEG, "mean"], row(table, "mfed")[DELTA, "note"]) == (0.6, "no local run")
+
+
+def test_a_task_from_outside_of_the_package() -> None:
+    """Its rows say by what it is judged, and that less is better: from 4 m to 3 m is +25 %. Its columns come last."""
+    runs = [
+        run(name, 0, surface_normals=error, semantic_segmentation=0.5)
+        for name, error in (("local", 4.0), ("mfed", 3.0))
+    ]
+    names = {"task": {"surface_normals": "a_depth"}, "metric": {"mean_error": "rmse"}}
+    table = summarise(pd.concat(runs).replace(names))
+    assert [name for name in table.columns.get_level_values(0).unique() if (name, "mean") in table] == [
+        SEG,
+        "a_depth rmse",
+        DELTA,
+    ]
+    assert row(table, "mfed")[DELTA, "mean"] == pytest.approx(12.5)
+
+
+def test_a_frame_that_does_not_say_what_tasks_are_judged_by_is_refused() -> None:
+    """As load_results returned it before tables said so."""
+    frame = run("mfed", 0, semantic_segmentation=0.5).drop(columns=["headline", "higher_is_better", "setting"])
+    message = (
+        r"^results: lack the column headline, higher_is_better, setting; expected what load_results of this version "
+        r"returns$"
+    )
+    with pytest.raises(RunFolderError, match=message):
+        summarise(frame)

@@ -10,7 +10,7 @@ from mfed_ray.errors import RunFolderError
 from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table, open_table, read_table
 
 CONFIG = {"rounds": 3, "algorithm": {"name": "mfed", "correlation_threshold": -1.0}}
-KINDS: dict[str, Any] = {"str": "a", "int64": 7, "float64": 0.1, "bool": True}
+KINDS: dict[str, Any] = {"str": "a", "int64": 7, "float64": 0.1, "bool": True, "boolean": None}
 
 
 def correlation(number: int, group: str = "saliency") -> dict[str, Any]:
@@ -36,8 +36,8 @@ def test_file_has_the_named_columns_and_types(tmp_path: Path, columns: dict[str,
     frame = read_table(path)
     assert frame.to_dict("records") == [row]
     assert list(frame.columns) == list(columns)
-    assert [str(frame[name].dtype) for name, kind in columns.items() if kind != "str"] == [
-        kind for kind in columns.values() if kind != "str"
+    assert [str(frame[name].dtype) for name, kind in columns.items() if kind not in ("str", "boolean")] == [
+        kind for kind in columns.values() if kind not in ("str", "boolean")
     ]
 
 
@@ -108,13 +108,13 @@ def test_the_file_says_who_made_it_from_which_config(table: Table, tmp_path: Pat
     table.write()
     metadata = parquet.read_metadata(path).metadata
     assert metadata[b"mfed_ray"] == (
-        b'{"version": 2, "config": {"rounds": 3, "algorithm": {"name": "mfed", "correlation_threshold": -1.0}}}'
+        b'{"version": 3, "config": {"rounds": 3, "algorithm": {"name": "mfed", "correlation_threshold": -1.0}}}'
     )
     stored = open_table(path, "here", CORRELATIONS)
     assert (stored.config, stored.rows.to_pylist()) == (CONFIG, [correlation(1)])
 
 
-def test_a_table_of_version_1_is_taken_up_and_becomes_one_of_version_2(tmp_path: Path) -> None:
+def test_a_table_of_version_1_is_taken_up_and_becomes_one_of_version_3(tmp_path: Path) -> None:
     """As version 1 wrote it: by pandas, without a word on version and config."""
     path = tmp_path / "correlations.parquet"
     pd.DataFrame([correlation(1), correlation(2)]).to_parquet(path, index=False)
@@ -143,9 +143,9 @@ def test_a_newer_version_and_a_lacking_column_are_refused(table: Table, tmp_path
     path = tmp_path / "correlations.parquet"
     table.write()
     rows = parquet.read_table(path)
-    newer = rows.replace_schema_metadata({b"mfed_ray": b'{"version": 3}'})
+    newer = rows.replace_schema_metadata({b"mfed_ray": b'{"version": 4}'})
     parquet.write_table(newer, path)
-    message = r"^here: written by a newer version of mfed_ray \(tables of version 3; known here: 1 to 2\)$"
+    message = r"^here: written by a newer version of mfed_ray \(tables of version 4; known here: 1 to 3\)$"
     with pytest.raises(RunFolderError, match=message):
         open_table(path, "here", CORRELATIONS)
     with pytest.raises(RunFolderError, match=r"correlations\.parquet: written by a newer version"):

@@ -25,12 +25,13 @@ from mfed_ray.errors import ConfigError, PlacementError, RunFolderError, SweepEr
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.progress import headlines
-from mfed_ray.results.curves import delta_m
+from mfed_ray.results.delta import delta_m, gain
 from mfed_ray.sweep import Sweep, load_sweep
 from mfed_ray.sweep.ledger import Ledger
 from mfed_ray.sweep.planning import plan
 from mfed_ray.sweep.points import label
 from mfed_ray.sweep.trial import check_shared, reserved
+from mfed_ray.tasks import TASKS
 from tests.rounds import Round
 from tests.sweep.conftest import MakeSweep, run_all
 
@@ -297,7 +298,10 @@ def test_asha_stops_trials_and_a_resumed_sweep_leaves_them_stopped(
         headlines(serially(experiment, until=1)[1][0].last)
         for experiment in plan(tiny_sweep({"algorithm.server": SERVERS}, TWO_ROUNDS, **keys)).experiments.values()
     )
-    gains = [delta_m(values, local) for values in two]
+    gains = [
+        delta_m([float(gain(values[task], local[task], TASKS[task].headline.higher_is_better)) for task in local])
+        for values in two
+    ]
     worse, better = sorted(zip(gains, SERVERS, strict=True), key=lambda pair: pair[0])
     place = tmp_path / "sweep"
     ordered = {"algorithm.server": [better[1], worse[1]]}
