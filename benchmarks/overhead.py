@@ -12,8 +12,6 @@ and Flower: some 5 GB each); runs take turns over the arms, and the first two ro
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,13 +24,13 @@ from typing import Any
 from benchmarks.overhead_arms.arms import ARMS
 from benchmarks.overhead_arms.environments import DEFAULT, interpreter
 from benchmarks.overhead_arms.federation import BATCH, LEARNING_RATE, SIZES, STEPS, WORKERS
+from benchmarks.processes import call, last_lines
 from benchmarks.surroundings import ROOT, load_average, surroundings, write_json
 
 DROPPED = 2
 TOLERANCE = 1e-4
 LEARNED = 0.99
 """Largest final loss, as a share of the first: where nothing was learned, equal losses say nothing."""
-PATIENCE = 900.0
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",
@@ -74,31 +72,13 @@ def measure(size: str, arm: str, rounds: int, python: Path, folder: Path) -> Run
         start += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ARMS[arm].processes}", "-m"]
     command = [*start, "benchmarks.overhead_arms", arm, "--size", size, "--rounds", str(rounds), "--out", str(out)]
     began = time.time()
-    log = _call(command, folder)
-    if not out.is_file():
-        return Run(size, arm, load, error=log)
+    log, environment = folder / "log.txt", {**os.environ, **ENVIRONMENT, "FLWR_HOME": str(folder / "flower")}
+    called = call(command, ROOT, environment, log)
+    if called.status or not out.is_file():
+        return Run(size, arm, load, error=f"exit status {called.status}: {last_lines(log)}")
     found = json.loads(out.read_text(encoding="utf-8"))
     first = found.pop("began") + found["seconds"][0] - began
     return Run(size, arm, load, first, **found)
-
-
-def _call(command: Sequence[str], folder: Path) -> str:
-    """Run the command and all that it starts to its end, or end it; the last of what it printed."""
-    log = folder / "log.txt"
-    with log.open("w") as file:
-        environment = {**os.environ, **ENVIRONMENT, "FLWR_HOME": str(folder / "flower")}
-        process = subprocess.Popen(  # noqa: S603
-            command, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True
-        )
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            file.write(f"\nended after {PATIENCE:.0f} s")
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    return log.read_text(encoding="utf-8", errors="replace")[-2000:]
 
 
 def verdict(runs: Sequence[Run]) -> str | None:
