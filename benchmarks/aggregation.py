@@ -94,10 +94,11 @@ class Growth:
 
         watcher = threading.Thread(target=look)
         watcher.start()
-        result = call()
-        over.set()
-        watcher.join()
-        del result
+        try:
+            call()
+        finally:
+            over.set()
+            watcher.join()
         return self.most
 
 

@@ -11,7 +11,6 @@ and Flower: some 5 GB each); runs take turns over the arms, and the first two ro
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -25,20 +24,13 @@ from benchmarks.overhead_arms.arms import ARMS
 from benchmarks.overhead_arms.environments import DEFAULT, interpreter
 from benchmarks.overhead_arms.federation import BATCH, LEARNING_RATE, SIZES, STEPS, WORKERS
 from benchmarks.processes import call, last_lines
-from benchmarks.surroundings import ROOT, load_average, surroundings, write_json
+from benchmarks.surroundings import load_average, surroundings, write_json
 
 DROPPED = 2
 TOLERANCE = 1e-4
 LEARNED = 0.99
 """Largest final loss, as a share of the first: where nothing was learned, equal losses say nothing."""
-ENVIRONMENT = {
-    "PYTHONPATH": str(ROOT),
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "FLWR_TELEMETRY_ENABLED": "0",
-}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -72,8 +64,8 @@ def measure(size: str, arm: str, rounds: int, python: Path, folder: Path) -> Run
         start += ["torch.distributed.run", "--standalone", f"--nproc-per-node={ARMS[arm].processes}", "-m"]
     command = [*start, "benchmarks.overhead_arms", arm, "--size", size, "--rounds", str(rounds), "--out", str(out)]
     began = time.time()
-    log, environment = folder / "log.txt", {**os.environ, **ENVIRONMENT, "FLWR_HOME": str(folder / "flower")}
-    called = call(command, ROOT, environment, log)
+    log = folder / "log.txt"
+    called = call(command, log, {**ONE_THREAD, "FLWR_HOME": str(folder / "flower")})
     if called.status or not out.is_file():
         return Run(size, arm, load, error=f"exit status {called.status}: {last_lines(log)}")
     found = json.loads(out.read_text(encoding="utf-8"))
@@ -104,7 +96,7 @@ def voids(runs: Sequence[Run]) -> dict[str, str]:
 
 def table(runs: Sequence[Run], arms: Sequence[str]) -> Iterator[str]:
     """Lines: median seconds of a round, their range over runs, and seconds to the end of the first round."""
-    yield f"{'size':12}" + "".join(f"{arm:>18}" for arm in arms)
+    yield f"{'size':12}" + "".join(f"{arm:>22}" for arm in arms)
     for size in dict.fromkeys(run.size for run in runs):
         if size in voids(runs):
             yield f"{size:12}  {voids(runs)[size]}"
@@ -113,10 +105,10 @@ def table(runs: Sequence[Run], arms: Sequence[str]) -> Iterator[str]:
         cells = []
         for of_arm in by_arm.values():
             seconds = sorted(run.round_seconds for run in of_arm)
-            cells.append(f"{median(seconds):.3f} ({seconds[0]:.2f}-{seconds[-1]:.2f})")
-        yield f"{size:12}" + "".join(f"{cell:>18}" for cell in cells)
+            cells.append(f"{median(seconds):.3f} ({seconds[0]:.3f}-{seconds[-1]:.3f})")
+        yield f"{size:12}" + "".join(f"{cell:>22}" for cell in cells)
         starts = (median(run.first_round_ended for run in of_arm) for of_arm in by_arm.values())
-        yield f"{'  first ends':12}" + "".join(f"{start:>18.1f}" for start in starts)
+        yield f"{'  first ends':12}" + "".join(f"{start:>22.1f}" for start in starts)
 
 
 def options() -> argparse.Namespace:

@@ -1,11 +1,14 @@
 """Commands that are measured: run to their end or ended with all that they started, and their memory."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from benchmarks.surroundings import ROOT
 
 
 @dataclass(frozen=True)
@@ -23,19 +26,19 @@ class Called:
 
 def call(
     command: Sequence[str],
-    folder: Path,
-    environment: Mapping[str, str],
     log: Path,
+    environment: Mapping[str, str],
     patience: float = 900.0,
     sample_seconds: float | None = None,
 ) -> Called:
-    """Run the command in ``folder``, what it prints going to ``log``; after ``patience`` seconds it is ended.
+    """Run the command in the checkout's root, what it prints going to ``log``; after ``patience`` seconds it is ended.
 
-    With ``sample_seconds`` its memory is looked at that often, which slows it down: do not time it as well.
+    It sees no GPU, finds no running Ray, sends no statistics, and has ``environment`` besides. With ``sample_seconds``
+    its memory is looked at that often, which slows it down: do not time it as well.
     """
     began, peak = time.perf_counter(), 0
     with log.open("w") as file:
-        process = psutil.Popen(command, cwd=folder, env=dict(environment), stdout=file, stderr=file)
+        process = psutil.Popen(command, cwd=ROOT, env={**_environment(), **environment}, stdout=file, stderr=file)
         try:
             while time.perf_counter() - began < patience:
                 try:
@@ -48,6 +51,13 @@ def call(
             end(process)
         status = process.wait()
     return Called(status, seconds, peak)
+
+
+def _environment() -> dict[str, str]:
+    """This process's, and what all commands have in common."""
+    kept = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    silent = {"RAY_USAGE_STATS_ENABLED": "0", "FLWR_TELEMETRY_ENABLED": "0"}
+    return {**kept, **silent, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
 
 
 def memory(process: psutil.Process) -> int:

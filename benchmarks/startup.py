@@ -13,7 +13,6 @@ at every 0.2 s, the sum of their PSS, in which a page that several share counts 
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -34,7 +33,6 @@ from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table, read_t
 SAMPLE_SECONDS = 0.2
 RUNS_OF_RESULTS = 10
 MFED = [sys.executable, "-m", "mfed_ray"]
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Bench:
     def call(self, command: Sequence[str], sample_seconds: float | None = None) -> Called:
         """Run it; RuntimeError where it fails."""
         log = self.folder / "log.txt"
-        called = call(command, ROOT, {**os.environ, **ENVIRONMENT}, log, sample_seconds=sample_seconds)
+        called = call(command, log, {}, sample_seconds=sample_seconds)
         if called.status:
             raise RuntimeError(f"{' '.join(command)} ended with {called.status}: {last_lines(log)}")
         return called

@@ -56,7 +56,7 @@ def federate(size: Size, rounds: int, clock: Clock) -> Tensors:
 
     server.main()(serve)
     backend = {
-        "init_args": {"num_cpus": WORKERS},
+        "init_args": {"address": "local", "num_cpus": WORKERS},
         "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
     }
     run_simulation(server, client_app(size), size.clients, backend_config=backend)
