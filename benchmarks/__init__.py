@@ -1,0 +1,1 @@
+"""Measurements of this project. Each file's docstring has its command."""
