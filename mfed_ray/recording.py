@@ -39,10 +39,15 @@ def recorded(
     recorder = Recorder(folder, run, simulation.everybody, config, headlines)
     evaluated = recorder.resume(latest.round) if latest else False
 
+    saved = latest
+
     def write(event: Trained | Evaluated) -> None:
+        nonlocal saved
         recorder.record(event)
         if isinstance(event, Trained):
-            checkpoint.save(folder.checkpoints, event.checkpoint)  # after the tables: it says that the round is whole
+            # after the tables: it says that the round is whole
+            checkpoint.save(folder.checkpoints, event.checkpoint, saved)
+            saved = event.checkpoint
         keep()
 
     yield from written(simulation.run(backend, latest, evaluated), write)

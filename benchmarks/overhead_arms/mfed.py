@@ -32,15 +32,15 @@ from benchmarks.overhead_arms.federation import (
     workspace,
 )
 from mfed_ray.algorithms.fedavg import FedAvg
-from mfed_ray.messages import ClientSpec, Params, State
+from mfed_ray.federation.backend import Backend
+from mfed_ray.federation.simulation import Simulation, Trained
+from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State
 from mfed_ray.models.multitask import MultiTaskModel
-from mfed_ray.runtime.contract import Backend
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
-from mfed_ray.simulation import Progress, Simulation
-from mfed_ray.training import LoadedModel, LocalTraining, Part, Proximal, Trainer
+from mfed_ray.training import LoadedModel, LocalTraining, Trainer
 
 TASK = "classes"
 
@@ -87,7 +87,7 @@ class MakeTrainer:
 def simulation(size: Size, rounds: int) -> Simulation:
     """FedAvg over all clients, which are one task group; nothing is evaluated after round 0."""
     clients = [
-        ClientSpec(f"{number:03d}", (TASK,), "memory", ("",) * client.examples, ())
+        ClientSpec.of(f"{number:03d}", (TASK,), "memory", ("",) * client.examples)
         for number, client in enumerate(make_clients(size))
     ]
     initial = {TASK: initial_values(size)}
@@ -119,10 +119,9 @@ def federate(federation: Simulation, backend: Backend, clock: Clock) -> Tensors:
     """The rounds; each ends where its report and its checkpoint are handed out."""
     server = State()
     for event in federation.run(backend, None):
-        if not isinstance(event, Progress):
-            report, checkpoint = event
-            server = checkpoint.server
-            if report.round:
+        if isinstance(event, Trained):
+            server = event.checkpoint.server
+            if event.round:
                 clock.lap()
             else:
                 clock.start()

@@ -8,12 +8,15 @@ from mfed_ray.errors import MfedError
 from mfed_ray.messages import ClientReport, Instruction, State, Update
 from mfed_ray.summation import PartialSum
 
+Kind = Literal["fit", "evaluate"]
+"""What a client's turn is for."""
+
 
 @dataclass(frozen=True)
 class Job:
     """A client's turn: to train under an instruction, or to be evaluated as the instruction would have it start."""
 
-    kind: Literal["fit", "evaluate"]
+    kind: Kind
     instruction: Instruction
     evaluate: bool = False
     """Whether a client that has trained is evaluated as well, before any aggregation."""
@@ -33,14 +36,14 @@ class Done:
     """Jobs that are finished.
 
     ``updates``: what the clients that trained send, without parameters where these are in ``sums``, by task group.
-    ``states``: what these clients keep, in whatever form the backend has it.
+    ``states``: of these clients that keep anything what that is, in whatever form the backend has it.
     """
 
     jobs: tuple[Job, ...]
     reports: tuple[ClientReport, ...]
     updates: tuple[Update, ...] = ()
     sums: Mapping[str, Sequence[PartialSum]] = field(default_factory=dict)
-    states: Any = None
+    states: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

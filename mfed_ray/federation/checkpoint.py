@@ -26,19 +26,24 @@ class Checkpoint:
     clients: Mapping[str, State]
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> None:
+def save(folder: Path, checkpoint: Checkpoint, last: Checkpoint | None = None) -> None:
     """Write ``folder/round_NNNN`` and drop older rounds. A crash at any moment leaves the last complete one.
 
-    Raises CheckpointError for a state that JSON cannot hold.
+    ``last``: the checkpoint that was saved there before; what a client has had since then is not written again. Raises
+    CheckpointError for a state that JSON cannot hold.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{_PREFIX}{checkpoint.round:06d}"
     temporary = folder / f".{final.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    states = {"server": checkpoint.server, **{f"client_{i}": s for i, s in enumerate(checkpoint.clients.values())}}
-    for name, state in states.items():
-        _write(temporary / name, state)
+    _write(temporary / "server", checkpoint.server)
+    written = _stems(folder, last) if last else {}
+    for number, (client, state) in enumerate(checkpoint.clients.items()):
+        if last is not None and last.clients.get(client) is state and client in written:
+            _link(written[client], temporary / f"client_{number}")
+        else:
+            _write(temporary / f"client_{number}", state)
     index = {"round": checkpoint.round, "clients": list(checkpoint.clients)}
     (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
@@ -46,6 +51,21 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     for old in folder.glob(f"{_PREFIX}*"):
         if old != final:
             shutil.rmtree(old)
+
+
+def _stems(folder: Path, last: Checkpoint) -> dict[str, Path]:
+    """Where the clients' files of a checkpoint are, by client."""
+    place = folder / f"{_PREFIX}{last.round:06d}"
+    return {client: place / f"client_{number}" for number, client in enumerate(last.clients)}
+
+
+def _link(old: Path, new: Path) -> None:
+    """The files of one state under another name: the same ones, where the file system can do that."""
+    for suffix in (".json", ".safetensors"):
+        try:
+            os.link(old.with_suffix(suffix), new.with_suffix(suffix))
+        except OSError:
+            shutil.copyfile(old.with_suffix(suffix), new.with_suffix(suffix))
 
 
 def latest_round(folder: Path) -> int | None:

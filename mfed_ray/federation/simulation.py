@@ -1,14 +1,14 @@
 """The round loop: instruct, fit, aggregate, evaluate, report."""
 
 import time
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Probe, by_group
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Stage
-from mfed_ray.federation.backend import Backend, Done, Job
+from mfed_ray.federation.backend import Backend, Done, Job, Kind
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.participation import Policy, all_must_return
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
@@ -22,7 +22,7 @@ class Progress:
     """``done`` of ``total`` clients have finished a phase of a round."""
 
     round: int
-    phase: Literal["fit", "evaluate"]
+    phase: Kind
     done: int
     total: int
 
@@ -115,35 +115,41 @@ class Simulation:
             server = resume.server
             backend.restore(resume.clients)
         first = 1 if resume is None else resume.round + 1
-        waiting = None if evaluated else self._evaluation(server, first - 1)
+        keeping = set() if resume is None else set(resume.clients)
+        waiting = None if evaluated else self._evaluation(server, first - 1, keeping)
         for number in range(first, self.rounds + 1):
             training = _Phase("fit", number, self._fit_jobs(server, number))
-            yield from self._finish(backend, training, waiting)
+            for done in (yield from self._finish(backend, training, waiting)):
+                keeping -= {job.client for job in done.jobs if job.kind == "fit"}
+                keeping |= done.states.keys()
             trained = self._aggregate(server, training, backend)
             server = trained.checkpoint.server
-            waiting = self._evaluation(server, number)
+            waiting = self._evaluation(server, number, keeping)
             yield trained
         yield from self._finish(backend, None, waiting)
 
     def _finish(
         self, backend: Backend, training: "_Phase | None", evaluation: "_Phase | None"
-    ) -> Generator[Event, None, None]:
-        """Run the phases at the same time to their ends."""
+    ) -> Generator[Event, None, list[Done]]:
+        """Run the phases at the same time to their ends; all that was done."""
         phases = [phase for phase in (training, evaluation) if phase is not None and phase.jobs]
         for phase in phases:
             phase.begin()
             backend.submit(phase.jobs)
+        results: list[Done] = []
         while open_phases := [phase for phase in phases if not phase.is_over]:
             result = backend.completed()
             if not isinstance(result, Done):
                 self.policy(result)
                 continue
             backend.accept(result)
+            results.append(result)
             phase = next(phase for phase in open_phases if phase.kind == result.jobs[0].kind)
             phase.take(result)
-            yield Progress(phase.round, phase.kind, len(phase.reports), len(phase.jobs))
+            yield Progress(phase.round, phase.kind, phase.done, phase.total)
         if evaluation is not None and evaluation.jobs:
             yield Evaluated(evaluation.round, evaluation.in_order(), evaluation.seconds)
+        return results
 
     def _fit_jobs(self, server: State, number: int) -> list[Job]:
         """A job for each client of the cohort, with its place among those of its task group by name."""
@@ -173,11 +179,23 @@ class Simulation:
             is_evaluated=self._is_evaluated_after(training.round),
         )
 
-    def _evaluation(self, server: State, number: int) -> "_Phase":
-        """After aggregation: each client as its next round starts. Round 0 always counts as after aggregation."""
-        clients = self.clients if self._is_evaluated_after(number) else []
-        instructions = [self.algorithm.instruct(server, client, number + 1) for client in clients]
-        return _Phase("evaluate", number, [Job("evaluate", instruction) for instruction in instructions])
+    def _evaluation(self, server: State, number: int, keeping: Collection[str]) -> "_Phase":
+        """After aggregation: each client as its next round starts. Round 0 always counts as after aggregation.
+
+        Clients that would be evaluated alike are evaluated once: those that keep nothing of their own, load the same
+        trees, and have the same held-out images.
+        """
+        jobs: list[Job] = []
+        alike: dict[tuple[Any, ...], str] = {}
+        evaluated_as: dict[str, str] = {}
+        for client in self.clients if self._is_evaluated_after(number) else []:
+            instruction = self.algorithm.instruct(server, client, number + 1)
+            own = client.name if client.name in keeping else None
+            key = (own, client.group, client.dataset, client.held_out_ids, *map(id, instruction.load))
+            evaluated_as[client.name] = alike.setdefault(key, client.name)
+            if evaluated_as[client.name] == client.name:
+                jobs.append(Job("evaluate", instruction))
+        return _Phase("evaluate", number, jobs, evaluated_as)
 
     def _is_evaluated_after(self, number: int) -> bool:
         return self._is_evaluated(number) and (number == 0 or AFTER_AGGREGATION in self.stages)
@@ -191,48 +209,62 @@ def _name(client: ClientSpec | Update) -> str:
 
 
 class _Phase:
-    """One kind of jobs of a round, and what has come of them."""
+    """One kind of jobs of a round, and what has come of them. ``told_as``: by client, whose report is its report."""
 
-    def __init__(self, kind: Literal["fit", "evaluate"], number: int, jobs: Sequence[Job]) -> None:
-        self.kind: Literal["fit", "evaluate"] = kind
+    def __init__(self, kind: Kind, number: int, jobs: Sequence[Job], told_as: Mapping[str, str] | None = None) -> None:
+        self.kind = kind
         self.round = number
         self.jobs = jobs
-        self.reports: dict[str, ClientReport] = {}
         self.seconds = 0.0
+        self._told_as = told_as or {job.client: job.client for job in jobs}
+        self._reports: dict[str, ClientReport] = {}
         self._updates: list[Update] = []
         self._sums: dict[str, list[PartialSum]] = {}
         self._started = 0.0
+
+    @property
+    def total(self) -> int:
+        """Number of clients."""
+        return len(self._told_as)
+
+    @property
+    def done(self) -> int:
+        """Number of clients whose report is there."""
+        return sum(source in self._reports for source in self._told_as.values())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every job has returned."""
+        return len(self._reports) == len(self.jobs)
 
     def begin(self) -> None:
         """From here on time counts."""
         self._started = time.perf_counter()
 
-    @property
-    def is_over(self) -> bool:
-        """Whether every client has returned."""
-        return len(self.reports) == len(self.jobs)
-
     def take(self, done: Done) -> None:
         """Take in what some of the jobs came to."""
-        self.reports |= {report.client: report for report in done.reports}
+        self._reports |= {report.client: report for report in done.reports}
         self._updates += done.updates
         for group, sums in done.sums.items():
             self._sums.setdefault(group, []).extend(sums)
         self.seconds = time.perf_counter() - self._started
 
     def in_order(self) -> list[ClientReport]:
-        """The reports in the order of the jobs."""
-        return [self.reports[job.client] for job in self.jobs]
+        """The reports in the order of the clients."""
+        return [
+            self._reports[client] if client == source else replace(self._reports[source], client=client, seconds=0.0)
+            for client, source in self._told_as.items()
+        ]
 
     def server_updates(self) -> list[Update]:
         """What the server aggregates, by name: clients' updates as they are, and the mean of each group that was added
         up."""
-        by_group: dict[str, list[Update]] = {}
+        senders: dict[str, list[Update]] = {}
         for update in sorted(self._updates, key=_name):
-            by_group.setdefault(update.group if update.group in self._sums else update.client, []).append(update)
+            senders.setdefault(update.group if update.group in self._sums else update.client, []).append(update)
         return [
             _mean_update(members, self._sums[name]) if name in self._sums else members[0]
-            for name, members in sorted(by_group.items())
+            for name, members in sorted(senders.items())
         ]
 
 

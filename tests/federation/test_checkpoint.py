@@ -80,3 +80,22 @@ def test_a_state_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=message):
         save(tmp_path, Checkpoint(1, State({}, {"seen": {1, 2}}), {}))
     assert load_latest(tmp_path) is None
+
+
+def test_what_a_client_still_has_is_not_written_again(tmp_path: Path) -> None:
+    first = checkpoint(1)
+    kept, moved = first.clients["saliency-0"], State({"optimizer": {"w/step": np.array(8, np.float32)}})
+    # a client more comes in between, so that files change their numbers
+    second = Checkpoint(2, first.server, {"new-0": State(), "saliency-0": kept, "saliency-1": moved})
+    save(tmp_path, first)
+    before = (tmp_path / "round_000001/client_0.safetensors").stat().st_ino
+    save(tmp_path, second, first)
+    assert (tmp_path / "round_000002/client_1.safetensors").stat().st_ino == before
+    loaded = load_latest(tmp_path)
+    assert loaded is not None
+    assert {
+        name: float(state.params["optimizer"]["w/step"]) for name, state in loaded.clients.items() if state.params
+    } == {
+        "saliency-0": 7.0,
+        "saliency-1": 8.0,
+    }

@@ -4,8 +4,8 @@ What every algorithm keeps by itself is in ``algorithms/test_contract.py``.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,19 @@ import pandas as pd
 import pytest
 
 from mfed_ray.driver import run
+from mfed_ray.errors import ClientError, DataError
 from mfed_ray.experiment import Experiment, parse_experiment
-from mfed_ray.experiment.build import make_clients, make_simulation
+from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
 from mfed_ray.federation import checkpoint
+from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.simulation import Evaluated, Simulation
-from mfed_ray.messages import Params
+from mfed_ray.federation.participation import all_must_return
+from mfed_ray.federation.simulation import Evaluated, Progress, Simulation, Trained
+from mfed_ray.messages import Instruction, Params, State
 from mfed_ray.results import load_results
 from mfed_ray.results.tables import read_table
+from mfed_ray.runtime.serial import SerialBackend
+from mfed_ray.runtime.worker import Worker
 from tests.rounds import Round
 
 MakeExperiment = Callable[..., Experiment]
@@ -294,3 +299,81 @@ def test_what_a_centralised_run_leaves(tiny: MakeExperiment, tmp_path: Path) -> 
     assert set(metrics.query("stage == 'training'")["client"]) == {"centre"}
     assert set(metrics["stage"]) == {"training", "after_aggregation"}
     assert metrics.query("stage == 'after_aggregation'")["client"].nunique() == 4
+
+
+@dataclass
+class Counting:
+    """The serial backend, and the jobs that it was given."""
+
+    inner: SerialBackend
+    jobs: list[Job] = field(default_factory=list)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self.jobs += jobs
+        self.inner.submit(jobs)
+
+    def completed(self, timeout: float | None = None) -> Done | Failed | Late:
+        return self.inner.completed(timeout)
+
+    def accept(self, done: Done) -> None:
+        self.inner.accept(done)
+
+    def states(self) -> Mapping[str, State]:
+        return self.inner.states()
+
+    def restore(self, states: Mapping[str, State]) -> None:
+        self.inner.restore(states)
+
+
+def counted(experiment: Experiment) -> tuple[list[Job], list[Evaluated]]:
+    made = make_clients(experiment)
+    worker = Worker({client.name: client for client in made}, experiment.algorithm, TrainerFactory(experiment), 1)
+    backend = Counting(SerialBackend(worker))
+    events = list(make_simulation(experiment, made).run(backend, None))
+    return backend.jobs, [event for event in events if isinstance(event, Evaluated)]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "evaluated"),
+    [
+        ({"name": "fedavg"}, [3, 3, 3]),  # the two clients that segment have one model
+        ({"name": "fedper"}, [3, 4, 4]),  # each has a decoder of its own, once it has trained
+    ],
+)
+def test_clients_with_one_model_and_one_set_of_images_are_evaluated_once(
+    tiny: MakeExperiment, algorithm: dict[str, Any], evaluated: list[int]
+) -> None:
+    jobs, events = counted(tiny(algorithm=algorithm))
+    by_round = [sum(job.kind == "evaluate" and job.instruction.round == n + 1 for job in jobs) for n in range(3)]
+    assert by_round == evaluated
+    for event in events:
+        first, second, *_ = event.reports
+        assert [report.client for report in event.reports] == [client.name for client in make_clients(tiny())]
+        shared = first.client.startswith("semantic") and (algorithm["name"] == "fedavg" or event.round == 0)
+        if shared:
+            assert repr(first.held_out) == repr(second.held_out)
+
+
+def test_a_resumed_run_is_evaluated_where_its_last_round_was_not(tiny: MakeExperiment) -> None:
+    experiment = tiny(algorithm={"name": "fedavg"})
+    made = make_clients(experiment)
+    worker = Worker({client.name: client for client in made}, experiment.algorithm, TrainerFactory(experiment), 1)
+    whole_run = list(make_simulation(experiment, made).run(SerialBackend(worker), None))
+    saved = {event.round: event.checkpoint for event in whole_run if isinstance(event, Trained)}
+
+    def told(evaluated: bool) -> list[tuple[str, int]]:
+        events = make_simulation(experiment, made).run(SerialBackend(worker), saved[1], evaluated)
+        return [(type(event).__name__, event.round) for event in events if not isinstance(event, Progress)]
+
+    assert told(evaluated=True) == [("Trained", 2), ("Evaluated", 2)]
+    assert told(evaluated=False) == [("Evaluated", 1), ("Trained", 2), ("Evaluated", 2)]
+
+
+def test_the_default_policy_ends_the_run_with_what_a_client_failed_with() -> None:
+    job = Job("fit", Instruction("saliency-0", 1))
+    with pytest.raises(DataError, match=r"^image 7 is broken$"):
+        all_must_return(Failed((job,), DataError("image 7 is broken")))
+    with pytest.raises(
+        ClientError, match=r"^clients saliency-0 did not return in time; allowed: that all clients of a"
+    ):
+        all_must_return(Late((job,)))

@@ -1,0 +1,76 @@
+"""What is written beside the next round: in order, one at a time, told when it is there."""
+
+import threading
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from mfed_ray.federation.simulation import Evaluated, Event, Progress, Trained
+from mfed_ray.recording import written
+
+
+def round_of(number: int) -> Evaluated:
+    return Evaluated(number, [], 0.0)
+
+
+def events(*numbers: int, seen: list[str] | None = None) -> Generator[Event, None, None]:
+    for number in numbers:
+        if seen is not None:
+            seen.append(f"begin {number}")
+        yield Progress(number, "fit", 1, 1)
+        yield round_of(number)
+
+
+def rounds(stream: Iterator[Event]) -> list[int]:
+    return [event.round for event in stream if not isinstance(event, Progress)]
+
+
+def test_a_round_is_told_once_it_is_written_and_in_order() -> None:
+    done: list[int] = []
+
+    def write(event: Trained | Evaluated) -> None:
+        done.append(event.round)
+
+    for event in written(events(0, 1, 2, 3), write):
+        if not isinstance(event, Progress):
+            assert done[: event.round + 1] == list(range(event.round + 1))
+    assert done == [0, 1, 2, 3]
+
+
+def test_the_next_round_goes_on_while_one_is_written() -> None:
+    """Writing waits for the next round to have begun: were it not beside it, this would never end."""
+    begun, seen = threading.Event(), list[str]()
+
+    def write(event: Trained | Evaluated) -> None:
+        if event.round == 0:
+            assert begun.wait(30)
+        seen.append(f"written {event.round}")
+
+    def source() -> Generator[Event, None, None]:
+        yield round_of(0)
+        begun.set()
+        seen.append("begin 1")
+        yield round_of(1)
+
+    assert rounds(written(source(), write)) == [0, 1]
+    assert seen == ["begin 1", "written 0", "written 1"]
+
+
+def test_what_goes_wrong_while_writing_ends_the_run() -> None:
+    def write(event: Trained | Evaluated) -> None:
+        if event.round == 1:
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match=r"^disk full$"):
+        rounds(written(events(0, 1, 2, 3), write))
+
+
+def test_whoever_stops_looking_leaves_nothing_half_written() -> None:
+    done: list[int] = []
+    stream = written(events(0, 1, 2), lambda event: done.append(event.round))
+    for event in stream:
+        if isinstance(event, Evaluated) and event.round == 1:
+            break
+    stream.close()
+    assert done[:2] == [0, 1]
+    assert done == sorted(done)
