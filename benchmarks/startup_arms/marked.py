@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.startup_arms.mark import mark
 from mfed_ray.algorithms import Algorithm
-from mfed_ray.algorithms.contract import Diagnostics, Fit, Probe
+from mfed_ray.algorithms.contract import Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
-from mfed_ray.training import Trainer
 
 
 class Marked(Algorithm):
@@ -27,6 +26,10 @@ class Marked(Algorithm):
         """FedAvg's, after the mark."""
         mark(self.folder)
         return FedAvg().fit(trainer, instruction, state)
+
+    def weight(self, client: ClientSpec) -> float | None:
+        """FedAvg's."""
+        return FedAvg().weight(client)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """FedAvg's."""

@@ -374,6 +374,6 @@ def test_the_default_policy_ends_the_run_with_what_a_client_failed_with() -> Non
     with pytest.raises(DataError, match=r"^image 7 is broken$"):
         all_must_return(Failed((job,), DataError("image 7 is broken")))
     with pytest.raises(
-        ClientError, match=r"^clients saliency-0 did not return in time; allowed: that all clients of a"
+        ClientError, match=r"^clients saliency-0 did not return in time; allowed: that all clients"
     ):
         all_must_return(Late((job,)))
