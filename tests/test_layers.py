@@ -8,15 +8,15 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "mfed_ray"
 
 ROWS = [
-    ["errors", "messages"],
-    ["params", "seeds"],
+    ["errors", "messages", "section"],
+    ["params", "seeds", "registry"],
     ["algorithms"],
     ["federation"],
     ["labels", "coco_categories", "annotations", "jit", "storage"],
     ["boundaries"],
     ["data", "models", "metrics", "predictions"],
     ["tasks"],
-    ["loading"],
+    ["loading", "local_training"],
     ["training"],
     ["results", "experiment"],
     ["runtime"],

@@ -1,4 +1,3 @@
-import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,17 +10,11 @@ import torch
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.errors import ConfigError, DataError
 from mfed_ray.experiment import Experiment
-from mfed_ray.experiment.build import (
-    EncoderProbe,
-    TrainerFactory,
-    make_clients,
-    make_initial,
-    make_local_training,
-    make_model,
-    make_simulation,
-    open_dataset,
-)
+from mfed_ray.experiment.clients import make_clients, open_dataset
+from mfed_ray.experiment.federation import EncoderProbe, make_simulation
+from mfed_ray.experiment.models import make_initial, make_model
 from mfed_ray.experiment.schema import GeneratedData, PascalContextData
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.messages import ClientSpec
 from mfed_ray.params import decoders_of, encoder_of
 from mfed_ray.training import float_values
@@ -246,12 +239,11 @@ def test_an_unknown_encoder_is_named_when_the_model_is_built(tiny: MakeExperimen
         make_model(tiny(model={"encoder": "resnet9"}), ["saliency"])
 
 
-def test_local_training_takes_every_setting(tiny: MakeExperiment) -> None:
-    experiment = tiny(rounds=9, local={"momentum": 0.5, "schedule": "cosine", "loss_weights": {"saliency": 2.0}})
-    made = dataclasses.asdict(make_local_training(experiment))
-    of_the_shard = {"epochs", "batch_size", "max_steps", "loading_workers"}
-    assert made == {**experiment.local.model_dump(exclude=of_the_shard), "rounds": 9}
-    assert (made["momentum"], made["schedule"], made["loss_weights"]) == (0.5, "cosine", {"saliency": 2.0})
+def test_a_trainer_has_the_experiments_settings(tiny: MakeExperiment) -> None:
+    experiment = tiny(rounds=9, seed=4, local={"momentum": 0.5}, evaluation={"batch_size": 3})
+    trainer = TrainerFactory(experiment)(make_clients(experiment)[0])
+    assert trainer.settings is experiment.local
+    assert (trainer.rounds, trainer.seed, trainer.evaluation_batch_size) == (9, 4, 3)
 
 
 def test_a_shard_takes_every_setting(tiny: MakeExperiment) -> None:
@@ -262,7 +254,8 @@ def test_a_shard_takes_every_setting(tiny: MakeExperiment) -> None:
     assert (shard.source,) == spec.sources
     assert [task.name for task in shard.tasks] == ["saliency"]
     assert (shard.epochs, shard.batch_size, shard.max_steps, shard.workers, shard.seed) == (3, 5, 7, 1, 4)
-    assert shard.augmentation == experiment.augmentation.build(experiment.images.build())
+    assert shard.augmentation is experiment.augmentation
+    assert shard.input_size is experiment.images
 
 
 def test_a_client_of_several_sources_trains_on_each_for_its_own_tasks(tiny: MakeExperiment) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from mfed_ray.driver import run
 from mfed_ray.experiment import Experiment, parse_experiment
-from mfed_ray.experiment.build import make_clients, make_simulation
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.simulation import RoundReport, Simulation
