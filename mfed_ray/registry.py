@@ -50,6 +50,7 @@ _PLACES: Mapping[Kind, Mapping[str, str]] = {
     "encoder": _ENCODERS,
 }
 _KEYS: Mapping[Kind, str] = {"algorithm": "algorithm.name", "task": "tasks", "encoder": "model.encoder"}
+"""Where a configuration names one of each kind."""
 
 PYRAMID_TASKS = frozenset(_PYRAMID_TASKS)
 """The tasks whose decoders stand on a feature pyramid, the encoder's or their own."""
@@ -116,6 +117,9 @@ class Registered(Mapping[str, T], Generic[T]):
             raise KeyError(name)
         thing: T = find(self._kind, name)
         return thing
+
+    def __contains__(self, name: object) -> bool:
+        return name in _PLACES[self._kind]
 
     def __iter__(self) -> Iterator[str]:
         return iter(names(self._kind))
