@@ -62,12 +62,13 @@ def run(
     address: Address = None,
 ) -> None:
     """Run an experiment, or go on with it where its folder left off."""
-    from mfed_ray.driver import run as run_experiment
     from mfed_ray.experiment import load_experiment
-    from mfed_ray.experiment.build import open_datasets
+
+    checked = load_experiment(experiment, _on(address, overrides))  # before the imports that take seconds
+    from mfed_ray.driver import run as run_experiment
+    from mfed_ray.experiment.clients import open_datasets
     from mfed_ray.progress import counting, show
 
-    checked = load_experiment(experiment, _on(address, overrides))
     open_datasets(checked, _processes(), counting("drawing images"))  # several processes, and the user can watch
     algorithm = checked.algorithm_name.replace(":", ".")
     folder = out or str(Path("runs") / checked.name / f"{algorithm}-seed{checked.seed}")
@@ -94,7 +95,7 @@ def sweep(
     address: Address = None,
 ) -> None:
     """Run an experiment at many points with Ray Tune, or go on with a sweep where its folder left off."""
-    from mfed_ray.experiment.build import open_datasets
+    from mfed_ray.experiment.clients import open_datasets
     from mfed_ray.progress import counting, following
     from mfed_ray.results import load, render, summarise
     from mfed_ray.sweep import load_sweep
@@ -233,10 +234,11 @@ def doctor(
     address: Address = None,
 ) -> None:
     """Say what Ray, torch and this machine offer, and where an experiment's clients would go."""
-    from mfed_ray.doctor import report
     from mfed_ray.experiment import load_experiment
 
     checked = load_experiment(experiment, _on(address, overrides)) if experiment else None
+    from mfed_ray.doctor import report
+
     for line in report(checked, address):
         typer.echo(line)
 

@@ -16,7 +16,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mfed_ray.environment import environment
 from mfed_ray.errors import DriverError, MfedError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.federation import make_simulation
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation.backend import Backend
 from mfed_ray.federation.simulation import Event
 from mfed_ray.messages import ClientSpec

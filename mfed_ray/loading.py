@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from mfed_ray.data.sample import Dataset, Sample
-from mfed_ray.data.transforms import OWN_SIZE, Augmentation, InputSize, resize_image, to_tensor
+from mfed_ray.data.settings import OWN_SIZE, Augmentation, InputSize
+from mfed_ray.data.transforms import augment, resize_image, to_tensor
 from mfed_ray.errors import MfedError
 from mfed_ray.messages import Source
 from mfed_ray.models.contract import BatchTarget
@@ -34,6 +35,7 @@ class _Epoch(TorchDataset[_Item | MfedError]):
     image_ids: Sequence[str]
     tasks: Sequence[Task]
     augmentation: Augmentation
+    input_size: InputSize
     seed: int
 
     def __getitem__(self, index: int) -> _Item | MfedError:
@@ -46,7 +48,7 @@ class _Epoch(TorchDataset[_Item | MfedError]):
     def _read(self, index: int) -> _Item:
         image_id = self.image_ids[index]
         sample = self.dataset.read(image_id, [task.name for task in self.tasks])
-        sample = self.augmentation(sample, generator(self.seed, image_id))
+        sample = augment(sample, self.augmentation, generator(self.seed, image_id), self.input_size)
         targets = {task.name: _tensors(task.train_target(sample.targets[task.name])) for task in self.tasks}
         return to_tensor(sample.image), targets
 
@@ -70,6 +72,7 @@ class Shard:
     max_steps: int | None
     workers: int
     seed: int
+    input_size: InputSize = OWN_SIZE
 
     @property
     def steps(self) -> int:
@@ -89,6 +92,7 @@ class Shard:
             batch_size=self.batch_size,
             seed=derive(self.seed, self.source.client, round_number, epoch),
             workers=self.workers,
+            input_size=self.input_size,
         )
 
 
@@ -101,6 +105,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     workers: int = 0,
+    input_size: InputSize = OWN_SIZE,
 ) -> Iterator[Batch]:
     """One epoch in shuffled order; an incomplete last batch is dropped unless it is the only one.
 
@@ -109,7 +114,7 @@ def training_batches(
     order = generator(seed, "shuffle").permutation(len(image_ids))
     size = min(batch_size, len(image_ids))
     batches = [order[i : i + size].tolist() for i in range(0, len(order) - size + 1, size)]
-    epoch = _Epoch(dataset, image_ids, tasks, augmentation, derive(seed, "augment"))
+    epoch = _Epoch(dataset, image_ids, tasks, augmentation, input_size, derive(seed, "augment"))
     own_generator = torch.Generator()  # DataLoader would draw from the global one
     loader = DataLoader(
         epoch, batch_sampler=batches, num_workers=workers, generator=own_generator, collate_fn=_collated

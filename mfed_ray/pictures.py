@@ -16,8 +16,10 @@ from mfed_ray.data.files import read_image
 from mfed_ray.data.sample import Dataset, Sample
 from mfed_ray.errors import DataError
 from mfed_ray.evaluation import HELD_OUT
-from mfed_ray.experiment.build import TrainerFactory, make_simulation, open_dataset
+from mfed_ray.experiment.clients import open_dataset
+from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.experiment.schema import Experiment
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.labels import VOID
 from mfed_ray.messages import ClientSpec
@@ -103,7 +105,7 @@ def _predicted(
 ) -> Mapping[str, Prediction]:
     model = factory.model(client.tasks)
     deploy(model, factory.experiment, client, last)
-    return model.predict(sample.image, factory.experiment.images.build())
+    return model.predict(sample.image, factory.experiment.images)
 
 
 def _pictures(

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 
 from mfed_ray.data.files import read_image
-from mfed_ray.data.transforms import InputSize
+from mfed_ray.data.settings import InputSize
 from mfed_ray.errors import ConfigError, DataError, RunFolderError
 from mfed_ray.experiment import parse_experiment
-from mfed_ray.experiment.build import TrainerFactory, clients_by_name
+from mfed_ray.experiment.clients import clients_by_name
 from mfed_ray.experiment.schema import Experiment
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import ClientSpec, State
@@ -41,7 +42,7 @@ def predict(
         _check_free(out)
     model = _model(folder, experiment, client)
     with _writing(out), _whole(out.resolve()) as partial:
-        _write(model, experiment.images.build(), found, partial, on_progress)
+        _write(model, experiment.images, found, partial, on_progress)
     return [out / task for task in model.module.tasks]
 
 

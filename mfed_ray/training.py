@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mfed_ray.annotations import Prediction
-from mfed_ray.data.transforms import InputSize
+from mfed_ray.data.settings import InputSize
 from mfed_ray.errors import ClientError
 from mfed_ray.loading import Shard, held_out_batches, network_input
+from mfed_ray.local_training import LocalTraining
 from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State
 from mfed_ray.models.contract import BatchTarget
 from mfed_ray.models.multitask import MultiTaskModel
@@ -25,31 +26,6 @@ from mfed_ray.tasks.contract import Task
 
 Values = dict[str, NDArray[np.float32]]
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class LocalTraining:
-    """How a client's model is optimized."""
-
-    optimizer: Literal["sgd", "adamw"]
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    schedule: Literal["constant", "polynomial", "cosine"]
-    rounds: int
-    optimizer_state: Literal["reset", "keep"]
-    gradient_clip: float | None = None
-    loss_weights: Mapping[str, float] = field(default_factory=dict)
-
-    def learning_rate_at(self, round_number: int) -> float:
-        """Learning rate of a round in 1..rounds: constant, (1 - r/R)^0.9, or half a cosine, with r = round - 1."""
-        progress = (round_number - 1) / self.rounds
-        factor: float = {
-            "constant": 1.0,
-            "polynomial": (1.0 - progress) ** 0.9,
-            "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
-        }[self.schedule]
-        return self.learning_rate * factor
 
 
 @dataclass(frozen=True)
@@ -68,7 +44,10 @@ class LoadedModel:
             values.update(overlay)
         with torch.no_grad():
             for name, tensor in _floats(self.module).items():
-                tensor.copy_(torch.tensor(values[name]))
+                if self.device.type == "cpu":
+                    np.copyto(tensor.numpy(), values[name])  # once, from wherever the values lie
+                else:
+                    tensor.copy_(torch.tensor(values[name]))
 
     @torch.inference_mode()
     def predict(self, image: NDArray[np.uint8], input_size: InputSize) -> dict[str, Prediction]:
@@ -83,7 +62,8 @@ class LoadedModel:
 class Trainer:
     """One client's model, data and settings. ``start`` first; then ``train``, ``evaluate``, ``shared``, ``state``.
 
-    It trains on the batches of its ``shards`` in turn: one for each of its sources.
+    It trains on the batches of its ``shards`` in turn: one for each of its sources. The learning rate of a round
+    depends on the run's number of ``rounds``.
     """
 
     spec: ClientSpec
@@ -91,6 +71,7 @@ class Trainer:
     shards: Sequence[Shard]
     tasks: Sequence[Task]
     settings: LocalTraining
+    rounds: int
     seed: int
     evaluation_batch_size: int = 8
     _optimizer_state: Params = field(default_factory=dict, init=False)
@@ -210,7 +191,7 @@ class Trainer:
         return self.settings.loss_weights.get(task.name, task.loss_weight)
 
     def _optimizer(self, round_number: int, named: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-        s, rate = self.settings, self.settings.learning_rate_at(round_number)
+        s, rate = self.settings, self.settings.learning_rate_at(round_number, self.rounds)
         optimizer: torch.optim.Optimizer
         if s.optimizer == "sgd":
             optimizer = torch.optim.SGD(named.values(), rate, momentum=s.momentum, weight_decay=s.weight_decay)
@@ -240,7 +221,7 @@ class Trainer:
             self.spec.held_out_ids,
             [task.name for task in self.tasks],
             self.evaluation_batch_size,
-            shard.augmentation.input_size,
+            shard.input_size,
         )
         for images, samples in batches:
             height, width = samples[0].image.shape[:2]

@@ -14,8 +14,10 @@ import torch
 from mfed_ray.annotations import Detections, Objects, Prediction, Segments, Target
 from mfed_ray.data.generated import generate_coco, generate_pascal_context
 from mfed_ray.experiment import Experiment, parse_experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.experiment.loading import merge
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.labels import VOID
 from mfed_ray.messages import ClientSpec, Params, State

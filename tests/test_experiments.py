@@ -8,8 +8,9 @@ import torch
 import torchvision.models
 
 from mfed_ray.experiment import load_experiment, parse_experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients
+from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.loading import load_tree, merge
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.messages import State
 from mfed_ray.tasks import TASKS
 

@@ -15,14 +15,15 @@ from torch import Tensor
 
 from mfed_ray.annotations import Prediction, Segments, Target
 from mfed_ray.data.coco import Coco
-from mfed_ray.data.transforms import Augmentation, InputSize
+from mfed_ray.data.settings import Augmentation, InputSize
 from mfed_ray.loading import Shard
+from mfed_ray.local_training import LocalTraining
 from mfed_ray.messages import ClientSpec
 from mfed_ray.models.contract import BatchTarget, Decoder, Features
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.multitask import MultiTaskModel
 from mfed_ray.tasks import get_task
-from mfed_ray.training import LoadedModel, LocalTraining, Trainer, float_values
+from mfed_ray.training import LoadedModel, Trainer, float_values
 
 Perfect = Callable[[str, Target], Prediction]
 
@@ -67,13 +68,22 @@ def oracle(dataset: Coco, task: str, perfect: Perfect) -> Trainer:
     answers = [perfect(task, dataset.read(i, [task]).targets[task]) for i in ids]
     module = MultiTaskModel(make_encoder("resnet10", 32, None, "group"), {task: Oracle(answers)})
     model = LoadedModel(module, float_values(module), frozenset(), torch.device("cpu"))
-    settings = LocalTraining("sgd", 1.0, 0.0, 0.0, "constant", 1, "reset")
-    augmentation = Augmentation(32, input_size=InputSize(32))
+    settings = LocalTraining(optimizer="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.0)
+    augmentation = Augmentation(crop_size=32, scale=(0.75, 1.5), colour=0.3)
     spec, tasks = ClientSpec.of("client", (task,), "coco", ids, ids), [get_task(task)]
     shard = Shard(
-        spec.sources[0], dataset, tasks, augmentation, epochs=1, batch_size=1, max_steps=None, workers=0, seed=0
+        spec.sources[0],
+        dataset,
+        tasks,
+        augmentation,
+        epochs=1,
+        batch_size=1,
+        max_steps=None,
+        workers=0,
+        seed=0,
+        input_size=InputSize(short_side=32),
     )
-    return Trainer(spec, model, [shard], tasks, settings, 0)
+    return Trainer(spec, model, [shard], tasks, settings, rounds=1, seed=0)
 
 
 @pytest.mark.parametrize("task", TASKS)

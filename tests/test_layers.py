@@ -8,8 +8,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "mfed_ray"
 
 ROWS = [
-    ["errors", "evaluation", "messages"],
-    ["params", "seeds", "summation"],
+    ["errors", "evaluation", "messages", "section"],
+    ["params", "seeds", "summation", "registry"],
     ["algorithms"],
     ["federation"],
     ["labels", "coco_categories", "annotations", "jit", "storage"],
@@ -17,7 +17,7 @@ ROWS = [
     ["recording"],
     ["data", "models", "metrics", "predictions"],
     ["tasks"],
-    ["loading"],
+    ["loading", "local_training"],
     ["training"],
     ["experiment"],
     ["runtime", "environment"],

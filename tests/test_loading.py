@@ -8,14 +8,15 @@ import torch
 
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Sample
-from mfed_ray.data.transforms import Augmentation, to_tensor
+from mfed_ray.data.settings import Augmentation
+from mfed_ray.data.transforms import to_tensor
 from mfed_ray.loading import Batch, Shard, held_out_batches, training_batches
 from mfed_ray.messages import Source
 from mfed_ray.tasks import get_task
 
 TASKS = [get_task("semantic_segmentation"), get_task("surface_normals")]
-AS_IT_IS = Augmentation(32, scale=(1.0, 1.0), flip=0.0, colour=0.0)
-STRONG = Augmentation(24, scale=(0.5, 2.0), flip=0.5, colour=0.5)
+AS_IT_IS = Augmentation(crop_size=32, scale=(1.0, 1.0), flip=0.0, colour=0.0)
+STRONG = Augmentation(crop_size=24, scale=(0.5, 2.0), flip=0.5, colour=0.5)
 
 
 def epoch(

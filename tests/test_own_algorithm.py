@@ -17,7 +17,9 @@ from mfed_ray.cli import main
 from mfed_ray.driver import run
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment, load_experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_initial
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.models import make_initial
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.messages import Params, State, Update
 from mfed_ray.results import load_results, render, summarise

@@ -12,7 +12,8 @@ from mfed_ray.data.files import read_image
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.errors import DataError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
-from mfed_ray.experiment.build import make_clients, make_simulation
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import State

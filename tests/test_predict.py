@@ -23,7 +23,8 @@ from mfed_ray.data.files import read_image
 from mfed_ray.driver import run
 from mfed_ray.errors import ConfigError, DataError, MfedError, RunFolderError, WeightsError
 from mfed_ray.experiment import Experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.predict import predict
 
@@ -90,7 +91,7 @@ def test_the_model_is_the_clients_as_its_next_round_would_start(
     trainer = TrainerFactory(experiment)(client)
     trainer.start(last.clients[client.name], *experiment.algorithm.instruct(last.server, client, 2).load)
     path = images / "holiday.png"
-    found = trainer.model.predict(read_image(path), trainer.shards[0].augmentation.input_size)["instance_segmentation"]
+    found = trainer.model.predict(read_image(path), trainer.shards[0].input_size)["instance_segmentation"]
     assert isinstance(found, Detections)
     assert len(found.scores) > 0
     scores = [one["score"] for one in results if one["image_id"] == "holiday"]

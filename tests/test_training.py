@@ -11,7 +11,8 @@ import torch
 
 from mfed_ray.errors import ClientError
 from mfed_ray.experiment import Experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_local_training
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.messages import ClientSpec, Part, Proximal, State
 from mfed_ray.params import decoders_of, encoder_of
 from mfed_ray.training import Trainer, proximal_penalty
@@ -243,8 +244,8 @@ def test_gradients_that_others_left_behind_do_not_count(tiny: MakeExperiment) ->
     [("constant", [1, 1, 1]), ("cosine", [1, 0.5 + 0.5 * 0.5**0.5, 0.5]), ("polynomial", [1, 0.75**0.9, 0.5**0.9])],
 )
 def test_learning_rates_by_hand(tiny: MakeExperiment, schedule: str, expected: list[float]) -> None:
-    settings = make_local_training(tiny(rounds=4, local={"schedule": schedule, "learning_rate": 1.0}))
-    assert [settings.learning_rate_at(number) for number in (1, 2, 3)] == pytest.approx(expected)
+    settings = tiny(local={"schedule": schedule, "learning_rate": 1.0}).local
+    assert [settings.learning_rate_at(number, 4) for number in (1, 2, 3)] == pytest.approx(expected)
 
 
 def test_loss_weight_scales_the_gradient(tiny: MakeExperiment) -> None:

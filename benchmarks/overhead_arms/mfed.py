@@ -34,13 +34,14 @@ from benchmarks.overhead_arms.federation import (
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.federation.backend import Backend
 from mfed_ray.federation.simulation import Simulation, Trained
+from mfed_ray.local_training import LocalTraining
 from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State
 from mfed_ray.models.multitask import MultiTaskModel
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
-from mfed_ray.training import LoadedModel, LocalTraining, Trainer
+from mfed_ray.training import LoadedModel, Trainer
 
 TASK = "classes"
 
@@ -79,9 +80,9 @@ class MakeTrainer:
         """The client's trainer."""
         module = cast("MultiTaskModel", workspace(self.size))
         model = LoadedModel(module, initial_values(self.size), frozenset(), torch.device("cpu"))
-        settings = LocalTraining("sgd", LEARNING_RATE, 0.0, 0.0, "constant", 1, "reset")
+        settings = LocalTraining(optimizer="sgd", learning_rate=LEARNING_RATE, momentum=0.0, weight_decay=0.0)
         data = make_clients(self.size)[int(client.name)]
-        return MemoryTrainer(client, model, [], [], settings, SEED, data=data)
+        return MemoryTrainer(client, model, [], [], settings, rounds=1, seed=SEED, data=data)
 
 
 def simulation(size: Size, rounds: int) -> Simulation:

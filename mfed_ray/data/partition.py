@@ -1,20 +1,20 @@
 """Disjoint shards of a dataset for the clients of one task."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from mfed_ray.errors import ConfigError, DataError
+from mfed_ray.section import Section
 
 Order = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Partition:
-    """How images are dealt out. Every image goes to exactly one shard.
+class Partition(Section):
+    """How a dataset's training images are dealt to clients. Every image goes to exactly one shard of a deal.
 
     - ``iid``: at random, sizes differ by at most 1
     - ``quantity``: at random, relative sizes drawn from a symmetric Dirichlet distribution with concentration ``alpha``
@@ -23,20 +23,24 @@ class Partition:
       out and q renormalised, or drawn anew if nothing is left of it. Shards draw in turn, one image each, where the
       paper fills one client after another: so the last shard is not just what the others left.
 
-    ``minimum`` is the fewest images of a shard. Raises ConfigError if alpha <= 0 or minimum < 1.
+    Raises ConfigError if alpha <= 0 or minimum < 1.
     """
 
     scheme: Literal["iid", "quantity", "label"] = "iid"
     alpha: float = 0.5
+    """Dirichlet concentration of ``quantity`` and ``label``: smaller is more skewed."""
     minimum: int = 1
+    """Fewest images of a shard."""
+    across: Literal["dataset", "task"] = "dataset"
+    """Disjoint among all clients of a dataset, or among those of one task group only (tasks then share images)."""
 
-    def __post_init__(self) -> None:
-        if self.scheme not in ("iid", "quantity", "label"):
-            raise ConfigError(f"partition.scheme: {self.scheme!r} is unknown, allowed: iid, quantity, label")
+    @model_validator(mode="after")
+    def _check(self) -> "Partition":
         if not self.alpha > 0:
             raise ConfigError(f"partition.alpha: {self.alpha} found, must be above 0")
         if self.minimum < 1:
             raise ConfigError(f"partition.minimum: {self.minimum} found, must be at least 1")
+        return self
 
     def shards(
         self, image_ids: Sequence[str], n_shards: int, rng: np.random.Generator, labels: Sequence[int] | None = None
@@ -54,8 +58,8 @@ class Partition:
             )
         if self.scheme == "label":
             if labels is None or len(labels) != n_images:
-                found = "none" if labels is None else len(labels)
-                raise DataError(f"partition: scheme 'label' needs one label per image, found {found} for {n_images}")
+                given = "none" if labels is None else len(labels)
+                raise DataError(f"partition: scheme 'label' needs one label per image, found {given} for {n_images}")
             members = _by_label(np.asarray(labels), n_shards, self.alpha, rng)
         else:
             uniform = np.full(n_shards, 1 / n_shards)
@@ -78,8 +82,9 @@ def _sizes(weights: NDArray[np.float64], total: int, minimum: int) -> Order:
 
 
 def _by_label(labels: NDArray[np.int64], n_shards: int, alpha: float, rng: np.random.Generator) -> list[Order]:
+    """The scheme ``label``: each shard's positions in ``labels``, in the order in which they were drawn."""
     _, classes, left = np.unique(labels, return_inverse=True, return_counts=True)
-    pools = [list(rng.permutation(np.flatnonzero(classes == one))) for one in range(len(left))]
+    pools = [list(rng.permutation(np.flatnonzero(classes == index))) for index in range(len(left))]
     mixtures = rng.dirichlet(alpha * left / left.sum(), size=n_shards)
     members: list[list[int]] = [[] for _ in range(n_shards)]
     for turn in range(len(labels)):
@@ -87,7 +92,7 @@ def _by_label(labels: NDArray[np.int64], n_shards: int, alpha: float, rng: np.ra
         mixtures[shard, left == 0] = 0
         if not mixtures[shard].any():
             mixtures[shard, left > 0] = rng.dirichlet(alpha * left[left > 0] / left.sum())
-        one = int(rng.choice(len(left), p=mixtures[shard] / mixtures[shard].sum()))
-        left[one] -= 1
-        members[shard].append(pools[one].pop())
+        drawn = int(rng.choice(len(left), p=mixtures[shard] / mixtures[shard].sum()))
+        left[drawn] -= 1
+        members[shard].append(pools[drawn].pop())
     return [np.asarray(member) for member in members]

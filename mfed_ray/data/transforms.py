@@ -1,6 +1,6 @@
 """Training augmentation that keeps an image and all its targets aligned, and the network's input normalisation."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from mfed_ray.boundaries import thin
 from mfed_ray.data.object_geometry import crop_objects, flip_objects, resize_objects
 from mfed_ray.data.resampling import centres, nearest, window
 from mfed_ray.data.sample import Sample
-from mfed_ray.errors import ConfigError
+from mfed_ray.data.settings import OWN_SIZE, Augmentation, InputSize, scaled
 from mfed_ray.labels import VOID
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -21,78 +21,22 @@ _MEAN_COLOUR = np.array([round(255 * mean) for mean in IMAGENET_MEAN], np.uint8)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow and torchvision weigh grey
 
 
-@dataclass(frozen=True)
-class InputSize:
-    """The size at which the network sees images: their shorter side ``short_side`` pixels, the longer at most
-    ``long_side``; None: their own size.
-
-    Raises ConfigError if a side is out of range.
-    """
-
-    short_side: int | None = None
-    long_side: int = 1333
-
-    def __post_init__(self) -> None:
-        if self.short_side is not None and not 1 <= self.short_side <= self.long_side:
-            raise ConfigError(
-                f"images.short_side: {self.short_side} found, must be from 1 to images.long_side ({self.long_side})"
-            )
-
-    def factor(self, height: int, width: int) -> float:
-        """What an image's sides are multiplied by."""
-        if self.short_side is None:
-            return 1.0
-        return min(self.short_side / min(height, width), self.long_side / max(height, width))
-
-    def of(self, height: int, width: int) -> tuple[int, int]:
-        """(H, W) of an image for the network."""
-        return scaled(height, width, self.factor(height, width))
-
-
-OWN_SIZE = InputSize()
-
-
-def scaled(height: int, width: int, factor: float) -> tuple[int, int]:
-    """Height and width times ``factor``, to the nearest pixel, at least 1."""
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-@dataclass(frozen=True)
-class Augmentation:
+def augment(
+    sample: Sample, settings: Augmentation, rng: np.random.Generator, input_size: InputSize = OWN_SIZE
+) -> Sample:
     """Random scale, crop, horizontal flip and colour jitter, in this order, of an image at its ``input_size``.
 
-    ``crop_size``: height and width of the result, pixels; ``scale``: lowest and highest factor, drawn uniformly;
-    ``flip``: probability; ``colour``: brightness, contrast and saturation are each multiplied by a factor from
-    [1 - colour, 1 + colour]. Raises ConfigError if a field is out of range.
+    The result is an image uint8 [S, S, 3] with targets [S, S, ...], S being ``settings.crop_size``.
     """
-
-    crop_size: int
-    scale: tuple[float, float] = (0.75, 1.5)
-    flip: float = 0.5
-    colour: float = 0.3
-    input_size: InputSize = OWN_SIZE
-
-    def __post_init__(self) -> None:
-        if self.crop_size < 1:
-            raise ConfigError(f"augmentation.crop_size: {self.crop_size} found, must be at least 1 pixel")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ConfigError(f"augmentation.scale: {self.scale} found, must be (low, high) with 0 < low <= high")
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"augmentation.flip: {self.flip} found, must be a probability from 0 to 1")
-        if not 0 <= self.colour < 1:
-            raise ConfigError(f"augmentation.colour: {self.colour} found, must be from 0 to below 1")
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """The augmented sample: image uint8 [S, S, 3], targets [S, S, ...] with S = ``crop_size``."""
-        height, width = sample.image.shape[:2]
-        factor = self.input_size.factor(height, width) * rng.uniform(*self.scale)
-        sample = resize(sample, scaled(height, width, factor))
-        if rng.random() < self.flip:
-            sample = flip(sample)
-        factors = 1 + rng.uniform(-self.colour, self.colour, 3)
-        if self.colour:
-            sample = replace(sample, image=jitter_colour(sample.image, factors))
-        return crop(sample, self.crop_size, rng)
+    height, width = sample.image.shape[:2]
+    factor = input_size.factor(height, width) * rng.uniform(*settings.scale)
+    sample = resize(sample, scaled(height, width, factor))
+    if rng.random() < settings.flip:
+        sample = flip(sample)
+    factors = 1 + rng.uniform(-settings.colour, settings.colour, 3)
+    if settings.colour:
+        sample = replace(sample, image=jitter_colour(sample.image, factors))
+    return crop(sample, settings.crop_size, rng)
 
 
 def resize(sample: Sample, size: tuple[int, int]) -> Sample:
@@ -180,5 +124,5 @@ def _resize_edges(maps: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     row, column, annotator = np.nonzero(maps == 1)
     edge = (resized == 1).astype(np.uint8)
     edge[centres(maps.shape[0], size[0])[row], centres(maps.shape[1], size[1])[column], annotator] = 1
-    thinned = np.stack([thin(edge[:, :, one]) for one in range(edge.shape[2])], axis=2)
+    thinned = np.stack([thin(edge[:, :, index]) for index in range(edge.shape[2])], axis=2)
     return np.where(resized == VOID, np.uint8(VOID), thinned)

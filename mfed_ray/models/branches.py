@@ -20,8 +20,9 @@ from torchvision.ops import roi_align
 
 from mfed_ray.annotations import Detections
 from mfed_ray.coco_categories import KEYPOINTS
-from mfed_ray.models.contract import DecoderSettings, Features
+from mfed_ray.models.contract import Features
 from mfed_ray.models.pyramid import detector_policy, optional_norm, region_pool
+from mfed_ray.models.settings import ModelSettings
 
 ObjectTargets = Sequence[Mapping[str, Tensor]]
 """Per image ``boxes`` float32 [N, 4], ``labels`` int64 [N] and ``masks`` uint8 [N, H, W] or ``keypoints`` float32
@@ -61,8 +62,8 @@ class MaskBranch(Branch):
 
     name = "mask"
 
-    def __init__(self, inputs: int, classes: int, settings: DecoderSettings) -> None:
-        width = settings.width
+    def __init__(self, inputs: int, classes: int, settings: ModelSettings) -> None:
+        width = settings.decoder_width
         head = MaskRCNNHeads(inputs, (width,) * 4, 1, optional_norm(detector_policy(settings)))
         super().__init__(head, MaskRCNNPredictor(width, width, classes), settings.anchor_size)
 
@@ -95,8 +96,8 @@ class KeypointBranch(Branch):
 
     name = "keypoint"
 
-    def __init__(self, inputs: int, settings: DecoderSettings) -> None:
-        width, norm = 2 * settings.width, optional_norm(detector_policy(settings))
+    def __init__(self, inputs: int, settings: ModelSettings) -> None:
+        width, norm = 2 * settings.decoder_width, optional_norm(detector_policy(settings))
         layers = (width,) * 8
         head = MaskRCNNHeads(inputs, layers, 1, norm) if norm else KeypointRCNNHeads(inputs, layers)
         super().__init__(head, KeypointRCNNPredictor(width, len(KEYPOINTS)), settings.anchor_size)

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,42 +17,6 @@ a feature pyramid, ``p2`` (stride 4) to ``p6`` (stride 64), all of one number of
 
 BatchTarget = Any
 """Training targets of B images: one tensor [B, ...], or named tensors per image where their shapes differ."""
-
-
-@dataclass(frozen=True)
-class PanopticMerge:
-    """How Panoptic FPN (arXiv 1901.02446, section 4; Kirillov et al., Panoptic Segmentation) joins its two branches.
-
-    Objects of at least ``score`` are pasted by falling score, unless more than the share ``overlap`` of one is taken
-    already; the rest goes to stuff, of which a class with fewer than ``stuff_area`` pixels of the image is void.
-    """
-
-    overlap: float = 0.5
-    stuff_area: int = 4096
-    score: float = 0.5
-
-
-@dataclass(frozen=True)
-class DecoderSettings:
-    """What all decoders of an experiment are built from; each takes what concerns it. Defaults are the standard ones.
-
-    ``style``: trunk of a dense decoder; ``width``: channels of decoders' layers; ``normalisation``: the policy;
-    ``detector_normalisation``: another one for the pyramid and detectors' heads; ``pyramid_width``: channels of the
-    feature pyramid; ``anchor_size``: side of the anchors on p2 in pixels, doubled from level to level;
-    ``box_samples``: boxes per image that a detector's box head is trained on; ``score_threshold`` and
-    ``max_detections``: which objects are given out; ``panoptic``: how objects and stuff become one map.
-    """
-
-    style: str = "aspp"
-    width: int = 256
-    normalisation: str = "average"
-    detector_normalisation: str | None = None
-    pyramid_width: int = 256
-    anchor_size: float = 32.0
-    box_samples: int = 512
-    score_threshold: float = 0.05
-    max_detections: int = 100
-    panoptic: PanopticMerge = PanopticMerge()
 
 
 class Encoder(nn.Module, ABC):

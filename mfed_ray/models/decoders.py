@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from mfed_ray.annotations import Prediction
-from mfed_ray.errors import ConfigError
-from mfed_ray.models.contract import BatchTarget, Decoder, DecoderSettings, Features
+from mfed_ray.models.contract import BatchTarget, Decoder, Features
 from mfed_ray.models.heads import Head
 from mfed_ray.models.normalisation import norm_layer
+from mfed_ray.models.settings import ModelSettings
 from mfed_ray.models.trunks import TRUNKS, resize
 
 CLASSIFIER_STD = 0.01
@@ -16,20 +16,18 @@ CLASSIFIER_STD = 0.01
 
 
 class DenseDecoder(Decoder):
-    """A trunk (``settings.style``: `aspp` or `light`) and a 1x1 classifier with the head's outputs.
+    """A trunk (``settings.decoder``: `aspp` or `light`) and a 1x1 classifier with the head's outputs.
 
     Nothing in it draws random numbers after construction: there is no dropout.
 
-    Raises ConfigError for an unknown style or normalisation policy.
+    Raises ConfigError for the normalisation policy `auto`, which an experiment has to decide first.
     """
 
-    def __init__(self, channels: Mapping[str, int], settings: DecoderSettings, *, head: Head) -> None:
+    def __init__(self, channels: Mapping[str, int], settings: ModelSettings, *, head: Head) -> None:
         super().__init__()
-        style, width = settings.style, settings.width
-        if style not in TRUNKS:
-            raise ConfigError(f"model.decoder: unknown style {style!r}, allowed: {', '.join(TRUNKS)}")
+        width = settings.decoder_width
         self.head = head
-        self.trunk = TRUNKS[style](channels, width, norm_layer(settings.normalisation, "decoder"))
+        self.trunk = TRUNKS[settings.decoder](channels, width, norm_layer(settings.normalisation, "decoder"))
         self.classifier = nn.Conv2d(width, head.outputs, 1)
         self._initialise()
 

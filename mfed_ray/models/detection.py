@@ -12,8 +12,9 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from mfed_ray.annotations import Detections, Prediction
 from mfed_ray.coco_categories import THINGS
 from mfed_ray.models.branches import Branch, KeypointBranch, MaskBranch, ObjectTargets
-from mfed_ray.models.contract import BatchTarget, Decoder, DecoderSettings, Features
+from mfed_ray.models.contract import BatchTarget, Decoder, Features
 from mfed_ray.models.pyramid import ASPECT_RATIOS, PyramidAnchors, pyramid_for, region_pool
+from mfed_ray.models.settings import ModelSettings
 
 BOX_CELLS = 7
 PROPOSALS = {"training": 2000, "testing": 1000}
@@ -27,9 +28,9 @@ class RegionDetector(nn.Module):
     draws from torch's global generator.
     """
 
-    def __init__(self, inputs: int, classes: int, settings: DecoderSettings, branch: Branch) -> None:
+    def __init__(self, inputs: int, classes: int, settings: ModelSettings, branch: Branch) -> None:
         super().__init__()
-        width = 4 * settings.width
+        width = 4 * settings.decoder_width
         head = RPNHead(inputs, len(ASPECT_RATIOS))
         anchors = PyramidAnchors(settings.anchor_size)
         self.proposals = RegionProposalNetwork(anchors, head, 0.7, 0.3, 256, 0.5, PROPOSALS, PROPOSALS, 0.7)
@@ -99,7 +100,7 @@ class RegionDetector(nn.Module):
 class MaskRCNN(Decoder):
     """Mask R-CNN over the 80 things: torchvision's ``maskrcnn_resnet50_fpn`` at a width of 256."""
 
-    def __init__(self, channels: Mapping[str, int], settings: DecoderSettings) -> None:
+    def __init__(self, channels: Mapping[str, int], settings: ModelSettings) -> None:
         super().__init__()
         self.pyramid = pyramid_for(channels, settings)
         inputs, classes = self.pyramid.width, 1 + len(THINGS)
@@ -117,7 +118,7 @@ class MaskRCNN(Decoder):
 class KeypointRCNN(Decoder):
     """Keypoint R-CNN over persons: torchvision's ``keypointrcnn_resnet50_fpn`` at a width of 256."""
 
-    def __init__(self, channels: Mapping[str, int], settings: DecoderSettings) -> None:
+    def __init__(self, channels: Mapping[str, int], settings: ModelSettings) -> None:
         super().__init__()
         self.pyramid = pyramid_for(channels, settings)
         inputs = self.pyramid.width

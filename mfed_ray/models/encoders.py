@@ -13,6 +13,7 @@ from mfed_ray.models.contract import Encoder, Features
 from mfed_ray.models.dilation import dilate
 from mfed_ray.models.normalisation import NormLayer, norm_layer
 from mfed_ray.models.weights import load_weights
+from mfed_ray.registry import Registered
 
 OUTPUT_STRIDES = (8, 16, 32)
 
@@ -75,14 +76,14 @@ class MobileNetV2Encoder(Encoder):
         return stages
 
 
-ENCODERS: Mapping[str, Callable[[int, NormLayer], Encoder]] = {
-    "resnet10": partial(ResNetEncoder, BasicBlock, (1, 1, 1, 1)),
-    "resnet18": partial(ResNetEncoder, BasicBlock, (2, 2, 2, 2)),
-    "resnet34": partial(ResNetEncoder, BasicBlock, (3, 4, 6, 3)),
-    "resnet50": partial(ResNetEncoder, Bottleneck, (3, 4, 6, 3)),
-    "resnet101": partial(ResNetEncoder, Bottleneck, (3, 4, 23, 3)),
-    "mobilenet_v2": MobileNetV2Encoder,
-}
+resnet10 = partial(ResNetEncoder, BasicBlock, (1, 1, 1, 1))
+resnet18 = partial(ResNetEncoder, BasicBlock, (2, 2, 2, 2))
+resnet34 = partial(ResNetEncoder, BasicBlock, (3, 4, 6, 3))
+resnet50 = partial(ResNetEncoder, Bottleneck, (3, 4, 6, 3))
+resnet101 = partial(ResNetEncoder, Bottleneck, (3, 4, 23, 3))
+mobilenet_v2 = MobileNetV2Encoder
+
+ENCODERS: Mapping[str, Callable[[int, NormLayer], Encoder]] = Registered("encoder")
 """Constructors by name, called with the output stride and the normalisation layer."""
 
 

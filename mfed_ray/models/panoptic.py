@@ -11,10 +11,11 @@ from torch import Tensor
 from mfed_ray.annotations import Detections, Prediction, Segments
 from mfed_ray.coco_categories import MERGED_STUFF, THINGS
 from mfed_ray.models.branches import MaskBranch, ObjectTargets
-from mfed_ray.models.contract import BatchTarget, Decoder, DecoderSettings, Features, PanopticMerge
+from mfed_ray.models.contract import BatchTarget, Decoder, Features
 from mfed_ray.models.detection import RegionDetector
 from mfed_ray.models.pyramid import pyramid_for
 from mfed_ray.models.semantic_fpn import SemanticBranch, semantic_loss, semantic_maps
+from mfed_ray.models.settings import ModelSettings, PanopticMerge
 
 SEMANTIC_WEIGHT = 0.5
 """Weight of the semantic loss beside the objects' (section 5 of the paper, on COCO)."""
@@ -23,13 +24,13 @@ SEMANTIC_WEIGHT = 0.5
 class PanopticFPN(Decoder):
     """Mask R-CNN over the 80 things and a semantic branch over 53 stuff classes and "things", class 0."""
 
-    def __init__(self, channels: Mapping[str, int], settings: DecoderSettings) -> None:
+    def __init__(self, channels: Mapping[str, int], settings: ModelSettings) -> None:
         super().__init__()
         self.rules = settings.panoptic
         self.pyramid = pyramid_for(channels, settings)
         inputs, classes = self.pyramid.width, 1 + len(THINGS)
         self.detector = RegionDetector(inputs, classes, settings, MaskBranch(inputs, classes, settings))
-        self.semantic = SemanticBranch(inputs, settings.width // 2, 1 + len(MERGED_STUFF))
+        self.semantic = SemanticBranch(inputs, settings.decoder_width // 2, 1 + len(MERGED_STUFF))
 
     def losses(self, features: Features, targets: BatchTarget, size: tuple[int, int]) -> dict[str, Tensor]:
         """The detector's losses and ``semantic``, which is weighted: the paper tuned it against the others.

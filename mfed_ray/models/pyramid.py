@@ -15,8 +15,9 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 from torchvision.ops.poolers import LevelMapper
 
 from mfed_ray.errors import ConfigError
-from mfed_ray.models.contract import STAGES, DecoderSettings, Encoder, Features
+from mfed_ray.models.contract import STAGES, Encoder, Features
 from mfed_ray.models.normalisation import NormLayer, check_policy, group_norm
+from mfed_ray.models.settings import ModelSettings
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
 STRIDES = (4, 8, 16, 32, 64)
@@ -35,7 +36,7 @@ def optional_norm(policy: str) -> NormLayer | None:
     return group_norm if policy == "group" else None
 
 
-def detector_policy(settings: DecoderSettings) -> str:
+def detector_policy(settings: ModelSettings) -> str:
     """The normalisation policy of the pyramid and of detectors' heads."""
     return settings.detector_normalisation or settings.normalisation
 
@@ -84,11 +85,11 @@ class PyramidEncoder(Encoder):
         return {**features, **self.pyramid(features)}
 
 
-def pyramid_for(channels: Mapping[str, int], settings: DecoderSettings) -> FeaturePyramid | EncoderPyramid:
+def pyramid_for(channels: Mapping[str, int], settings: ModelSettings) -> FeaturePyramid | EncoderPyramid:
     """What a decoder takes p2..p6 from: the encoder where it has them, else a pyramid of the decoder's own."""
     if LEVELS[0] in channels:
         return EncoderPyramid(channels[LEVELS[0]])
-    return FeaturePyramid(channels, settings.pyramid_width, detector_policy(settings))
+    return FeaturePyramid(channels, settings.fpn_width, detector_policy(settings))
 
 
 class PyramidAnchors(nn.Module):

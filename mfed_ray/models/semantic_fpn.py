@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mfed_ray.annotations import Prediction
-from mfed_ray.models.contract import BatchTarget, Decoder, DecoderSettings, Features
+from mfed_ray.models.contract import BatchTarget, Decoder, Features
 from mfed_ray.models.decoders import CLASSIFIER_STD
 from mfed_ray.models.losses import cross_entropy
 from mfed_ray.models.normalisation import group_norm
 from mfed_ray.models.pyramid import LEVELS, STRIDES, pyramid_for
+from mfed_ray.models.settings import ModelSettings
 from mfed_ray.models.trunks import conv_block
 
 _BYTES = 2**26
@@ -59,10 +60,10 @@ class SemanticBranch(nn.Module):
 class SemanticFPN(Decoder):
     """One of ``classes`` for every pixel, by a semantic branch of half the settings' width (128 at 256)."""
 
-    def __init__(self, channels: Mapping[str, int], settings: DecoderSettings, classes: int) -> None:
+    def __init__(self, channels: Mapping[str, int], settings: ModelSettings, classes: int) -> None:
         super().__init__()
         self.pyramid = pyramid_for(channels, settings)
-        self.branch = SemanticBranch(self.pyramid.width, settings.width // 2, classes)
+        self.branch = SemanticBranch(self.pyramid.width, settings.decoder_width // 2, classes)
 
     def losses(self, features: Features, targets: BatchTarget, size: tuple[int, int]) -> dict[str, Tensor]:
         """``cross_entropy`` with labels int64 [B, H, W], 255 void."""

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_serializer, model_validator
 from ray import tune
 
-from mfed_ray.experiment.schema import Section
+from mfed_ray.section import Section
 
 
 def plain(values: Sequence[Any]) -> tuple[Any, ...]:

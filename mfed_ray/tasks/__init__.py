@@ -1,36 +1,16 @@
-"""One file per task: decoder, loss, metric and target bound together. ``TASKS`` registers them."""
+"""One file per task: decoder, loss, metric and target bound together. ``mfed_ray.registry`` lists them."""
 
 import difflib
+from collections.abc import Mapping
 
 from mfed_ray.errors import ConfigError
+from mfed_ray.registry import Registered
 from mfed_ray.tasks.contract import Headline, Task
-from mfed_ray.tasks.edge_detection import EDGE_DETECTION
-from mfed_ray.tasks.human_parts import HUMAN_PARTS
-from mfed_ray.tasks.instance_segmentation import INSTANCE_SEGMENTATION
-from mfed_ray.tasks.keypoint_detection import KEYPOINT_DETECTION
-from mfed_ray.tasks.panoptic_segmentation import PANOPTIC_SEGMENTATION
-from mfed_ray.tasks.saliency import SALIENCY
-from mfed_ray.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
-from mfed_ray.tasks.stuff_segmentation import STUFF_SEGMENTATION
-from mfed_ray.tasks.surface_normals import SURFACE_NORMALS
 
 __all__ = ["TASKS", "Headline", "Task", "get_task"]
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        SEMANTIC_SEGMENTATION,
-        HUMAN_PARTS,
-        SALIENCY,
-        EDGE_DETECTION,
-        SURFACE_NORMALS,
-        INSTANCE_SEGMENTATION,
-        KEYPOINT_DETECTION,
-        STUFF_SEGMENTATION,
-        PANOPTIC_SEGMENTATION,
-    )
-}
-"""Every task by name."""
+TASKS: Mapping[str, Task] = Registered("task")
+"""The registered tasks by name, in the order in which tables and pages show them."""
 
 
 def get_task(name: str) -> Task:

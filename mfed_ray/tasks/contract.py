@@ -7,8 +7,10 @@ from typing import Any
 
 from mfed_ray.evaluation import Headline
 from mfed_ray.metrics.contract import Metric
-from mfed_ray.models.contract import Decoder, DecoderSettings
+from mfed_ray.models.contract import Decoder
+from mfed_ray.models.settings import ModelSettings
 from mfed_ray.predictions.contract import PredictionWriter
+from mfed_ray.registry import PYRAMID_TASKS
 
 __all__ = ["Headline", "Task", "TrainTarget"]
 
@@ -22,14 +24,18 @@ class Task:
 
     ``train_target`` turns a transformed ``Sample`` target (see ``mfed_ray.data.sample``) into what the decoder's loss
     takes; ``loss_weight`` is the literature's weight of the task in a multi-task sum; ``make_writer(folder)`` writes
-    predictions; ``pyramid``: its decoder stands on a feature pyramid, the encoder's or its own.
+    predictions.
     """
 
     name: str
     headline: Headline
     loss_weight: float
-    make_decoder: Callable[[Mapping[str, int], DecoderSettings], Decoder]
+    make_decoder: Callable[[Mapping[str, int], ModelSettings], Decoder]
     make_metric: Callable[[], Metric]
     make_writer: Callable[[Path], PredictionWriter]
     train_target: Callable[[Any], TrainTarget]
-    pyramid: bool = False
+
+    @property
+    def pyramid(self) -> bool:
+        """Whether its decoder stands on a feature pyramid, the encoder's or its own."""
+        return self.name in PYRAMID_TASKS

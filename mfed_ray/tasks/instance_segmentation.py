@@ -16,5 +16,4 @@ INSTANCE_SEGMENTATION = Task(
     make_metric=partial(CocoObjects, "mask"),
     make_writer=partial(CocoResults, kind="mask"),
     train_target=learnable,
-    pyramid=True,
 )

@@ -16,5 +16,4 @@ KEYPOINT_DETECTION = Task(
     make_metric=partial(CocoObjects, "keypoint"),
     make_writer=partial(CocoResults, kind="keypoint"),
     train_target=learnable,
-    pyramid=True,
 )

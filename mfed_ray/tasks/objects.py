@@ -13,21 +13,21 @@ SMALLEST_SIDE = 1.0
 
 
 def learnable(objects: Objects) -> Arrays:
-    """``boxes``, ``labels`` and what else they have (``masks``, ``keypoints``) of the objects to learn from.
+    """The objects to learn from: those that are no crowd and at least ``SMALLEST_SIDE`` wide and high.
 
-    Those are no crowd and at least ``SMALLEST_SIDE`` wide and high.
-
-    Torchvision's and Detectron2's recipes drop crowds and boxes without extent too; real COCO has both.
+    Returns arrays of N objects: ``boxes`` float32 [N, 4], ``labels`` int64 [N] and, where the objects have them,
+    ``masks`` uint8 [N, H, W] and ``keypoints`` float32 [N, 17, 3]. Torchvision's and Detectron2's recipes drop crowds
+    and boxes without extent too; real COCO has both.
     """
     sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
     seen = sides.min(axis=1) >= SMALLEST_SIDE
     if objects.masks is not None:
         seen &= objects.masks.any(axis=(1, 2))
     kept = seen & ~objects.crowd
-    found: dict[str, NDArray[Any] | None] = {
+    arrays: dict[str, NDArray[Any] | None] = {
         "boxes": objects.boxes,
         "labels": objects.labels,
         "masks": objects.masks,
         "keypoints": objects.keypoints,
     }
-    return {name: array[kept] for name, array in found.items() if array is not None}
+    return {name: array[kept] for name, array in arrays.items() if array is not None}

@@ -52,5 +52,4 @@ PANOPTIC_SEGMENTATION = Task(
     make_metric=PanopticQuality,
     make_writer=CocoPanoptic,
     train_target=train_target,
-    pyramid=True,
 )

@@ -17,5 +17,4 @@ STUFF_SEGMENTATION = Task(
     make_metric=partial(MeanIoU, len(STUFF), over="target"),
     make_writer=StuffMaps,
     train_target=class_labels,
-    pyramid=True,
 )

@@ -12,7 +12,9 @@ from mfed_ray.algorithms.centralised import CENTRE, Centralised
 from mfed_ray.algorithms.local import Local
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_initial
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.models import make_initial
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.messages import ClientSpec, Params, State, Update
 from mfed_ray.training import Trainer
 

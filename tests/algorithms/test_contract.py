@@ -22,7 +22,10 @@ from torch import nn
 from mfed_ray.algorithms import ALGORITHMS
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment, parse_experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_model, make_simulation
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.federation import make_simulation
+from mfed_ray.experiment.models import make_model
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.federation.checkpoint import Checkpoint

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.algorithms.fedprox import FedProx
 from mfed_ray.experiment import Experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_initial
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.models import make_initial
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.messages import ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
 from mfed_ray.training import Trainer

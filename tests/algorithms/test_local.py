@@ -7,7 +7,8 @@ import pytest
 
 from mfed_ray.algorithms.local import Local
 from mfed_ray.experiment import Experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.messages import State
 
 MakeExperiment = Callable[..., Experiment]

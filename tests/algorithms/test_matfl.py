@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from mfed_ray.algorithms.matfl import MaTFL
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_initial
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.models import make_initial
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.messages import ClientSpec, Params, State, Update
 from mfed_ray.params import decoders_of, encoder_of, nbytes
 

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from mfed_ray.algorithms.mfed import MFed
 from mfed_ray.errors import ConfigError
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_initial
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.models import make_initial
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import decoders_of, encoder_of
 from tests.conftest import MakeExperiment

@@ -9,7 +9,8 @@ from mfed_ray.annotations import Objects, Segments, mask_box
 from mfed_ray.coco_categories import KEYPOINTS
 from mfed_ray.data.object_geometry import crop_objects, flip_objects, resize_objects
 from mfed_ray.data.sample import Sample
-from mfed_ray.data.transforms import Augmentation, InputSize, crop, flip, resize
+from mfed_ray.data.settings import Augmentation, InputSize
+from mfed_ray.data.transforms import augment, crop, flip, resize
 from mfed_ray.errors import ConfigError
 
 
@@ -126,8 +127,8 @@ def test_image_objects_and_segments_stay_aligned_under_augmentation() -> None:
         )
         segments = Segments(mask.astype(np.int32) * 5, np.array([5]), np.array([0]), np.zeros(1, bool))
         sample = Sample("one", image, {"instance_segmentation": objects, "panoptic_segmentation": segments})
-        augment = Augmentation(48, (0.6, 1.6), 0.5, 0.0, InputSize(50, 80))
-        result = augment(sample, rng)
+        settings = Augmentation(crop_size=48, scale=(0.6, 1.6), flip=0.5, colour=0.0)
+        result = augment(sample, settings, rng, InputSize(short_side=50, long_side=80))
         found, panoptic = result.targets["instance_segmentation"], result.targets["panoptic_segmentation"]
         assert isinstance(found, Objects)
         assert isinstance(panoptic, Segments)
@@ -176,13 +177,13 @@ def test_segments_keep_ids_and_void() -> None:
     ],
 )
 def test_input_size(short: int | None, long: int, size: tuple[int, int], expected: tuple[int, int]) -> None:
-    assert InputSize(short, long).of(*size) == expected
+    assert InputSize(short_side=short, long_side=long).of(*size) == expected
 
 
 def test_input_size_out_of_range() -> None:
     with pytest.raises(ConfigError, match=r"images\.short_side: 0 found, must be from 1 to images\.long_side \(1333\)"):
-        InputSize(0)
+        InputSize(short_side=0)
     with pytest.raises(
         ConfigError, match=r"images\.short_side: 900 found, must be from 1 to images\.long_side \(800\)"
     ):
-        InputSize(900, 800)
+        InputSize(short_side=900, long_side=800)

@@ -9,7 +9,8 @@ from mfed_ray.algorithms import ALGORITHMS
 from mfed_ray.algorithms.mfed import MFed
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment, load_experiment, parse_experiment
-from mfed_ray.experiment.schema import GeneratedData, LocalSettings, PascalContextData
+from mfed_ray.experiment.schema import GeneratedData, PascalContextData
+from mfed_ray.local_training import LocalTraining
 
 TREE: dict[str, Any] = {
     "name": "small",
@@ -39,7 +40,7 @@ def refused(tree: dict[str, Any]) -> str:
 def test_defaults() -> None:
     experiment = parse_experiment(TREE)
     assert (experiment.seed, experiment.rounds, experiment.algorithm_name) == (0, 3, "fedavg")
-    assert experiment.local == LocalSettings()
+    assert experiment.local == LocalTraining()
     assert experiment.clients[0].count == 1
     assert experiment.evaluation.stages == ("after_aggregation",)
     assert experiment.runtime.backend == "ray"

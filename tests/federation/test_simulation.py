@@ -17,7 +17,9 @@ import pytest
 from mfed_ray.driver import run
 from mfed_ray.errors import ClientError, DataError
 from mfed_ray.experiment import Experiment, parse_experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.federation import make_simulation
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.federation.checkpoint import Checkpoint
@@ -373,7 +375,5 @@ def test_the_default_policy_ends_the_run_with_what_a_client_failed_with() -> Non
     job = Job("fit", Instruction("saliency-0", 1))
     with pytest.raises(DataError, match=r"^image 7 is broken$"):
         all_must_return(Failed((job,), DataError("image 7 is broken")))
-    with pytest.raises(
-        ClientError, match=r"^clients saliency-0 did not return in time; allowed: that all clients"
-    ):
+    with pytest.raises(ClientError, match=r"^clients saliency-0 did not return in time; allowed: that all clients"):
         all_must_return(Late((job,)))

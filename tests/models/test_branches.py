@@ -7,9 +7,9 @@ from torch import Tensor
 
 from mfed_ray.annotations import Detections
 from mfed_ray.models.branches import KeypointBranch, MaskBranch, mask_targets, paste_masks
-from mfed_ray.models.contract import DecoderSettings
+from mfed_ray.models.settings import ModelSettings
 
-SETTINGS = DecoderSettings(width=8, pyramid_width=8, normalisation="average")
+SETTINGS = ModelSettings(decoder_width=8, fpn_width=8, normalisation="average")
 
 
 def test_mask_targets_are_shares_of_cells() -> None:
@@ -122,7 +122,7 @@ def test_keypoint_loss_counts_labelled_keypoints_inside_the_box() -> None:
 
 @pytest.mark.parametrize(("policy", "masks", "keypoints"), [("group", 4, 8), ("frozen", 0, 0)])
 def test_only_the_policy_group_normalises(policy: str, masks: int, keypoints: int) -> None:
-    settings = DecoderSettings(width=8, normalisation=policy)
+    settings = ModelSettings(decoder_width=8, normalisation=policy)
     branches = (MaskBranch(8, 4, settings), KeypointBranch(8, settings))
     counts = [sum(isinstance(module, torch.nn.GroupNorm) for module in branch.modules()) for branch in branches]
     assert counts == [masks, keypoints]

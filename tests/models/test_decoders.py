@@ -1,15 +1,18 @@
 """The dense decoder in every style and policy."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mfed_ray.errors import ConfigError
-from mfed_ray.models.contract import DecoderSettings, Features
+from mfed_ray.models.contract import Features
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.heads import EDGE_HEAD, NORMALS_HEAD, class_head
 from mfed_ray.models.normalisation import NORMALISATIONS
+from mfed_ray.models.settings import DecoderStyle, ModelSettings, Normalisation
 from mfed_ray.models.trunks import TRUNKS
 
 SIZE = (40, 56)
@@ -25,8 +28,10 @@ def features(batch: int) -> Features:
 
 @pytest.mark.parametrize("style", TRUNKS)
 @pytest.mark.parametrize("policy", NORMALISATIONS)
-def test_one_image_trains(style: str, policy: str) -> None:
-    decoder = DenseDecoder(CHANNELS, DecoderSettings(style, 8, policy), head=class_head(5)).train()
+def test_one_image_trains(style: DecoderStyle, policy: Normalisation) -> None:
+    decoder = DenseDecoder(
+        CHANNELS, ModelSettings(decoder=style, decoder_width=8, normalisation=policy), head=class_head(5)
+    ).train()
     losses = decoder.losses(features(1), torch.ones(1, 40, 56, dtype=torch.int64), SIZE)
     torch.autograd.backward([losses["cross_entropy"]])
     # logits start near zero: close to the cross-entropy of five equal chances
@@ -36,8 +41,8 @@ def test_one_image_trains(style: str, policy: str) -> None:
 
 
 @pytest.mark.parametrize("style", TRUNKS)
-def test_predictions_have_the_size_asked_for(style: str) -> None:
-    settings = DecoderSettings(style, 8, "group")
+def test_predictions_have_the_size_asked_for(style: DecoderStyle) -> None:
+    settings = ModelSettings(decoder=style, decoder_width=8, normalisation="group")
     found = []
     for head, original in ((class_head(5), SIZE), (EDGE_HEAD, (37, 53)), (NORMALS_HEAD, (80, 112))):
         predictions = DenseDecoder(CHANNELS, settings, head=head).predict(features(2), SIZE, original)
@@ -47,7 +52,9 @@ def test_predictions_have_the_size_asked_for(style: str) -> None:
 
 def test_logits_are_interpolated_with_corners_not_aligned() -> None:
     """A ramp 0, 1 on two cells, at four pixels: 0, 1/4, 3/4, 1; the third pixel is above the bias of -1/2."""
-    decoder = DenseDecoder(CHANNELS, DecoderSettings("light", 8), head=EDGE_HEAD)
+    decoder = DenseDecoder(
+        CHANNELS, ModelSettings(decoder="light", decoder_width=8, normalisation="average"), head=EDGE_HEAD
+    )
     ramp = torch.tensor([[0.0, 1.0]]).reshape(1, 1, 1, 2)
     decoder.trunk = Constant(ramp)
     decoder.classifier = nn.Conv2d(1, 1, 1)
@@ -68,11 +75,10 @@ class Constant(nn.Module):
         return self.value
 
 
-def test_unknown_style() -> None:
-    with pytest.raises(ConfigError, match=r"model\.decoder: unknown style 'fpn', allowed: aspp, light"):
-        DenseDecoder(CHANNELS, DecoderSettings("fpn"), head=EDGE_HEAD)
+def test_every_style_that_can_be_configured_has_a_trunk() -> None:
+    assert get_args(DecoderStyle) == tuple(TRUNKS)
 
 
-def test_unknown_normalisation() -> None:
-    with pytest.raises(ConfigError, match=r"model\.normalisation: unknown policy 'layer', allowed: average"):
-        DenseDecoder(CHANNELS, DecoderSettings(normalisation="layer"), head=EDGE_HEAD)
+def test_a_normalisation_that_is_not_decided_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.normalisation: unknown policy 'auto', allowed: average"):
+        DenseDecoder(CHANNELS, ModelSettings(normalisation="auto"), head=EDGE_HEAD)

@@ -11,15 +11,16 @@ from torchvision.models.detection import keypointrcnn_resnet50_fpn, maskrcnn_res
 from torchvision.models.detection.image_list import ImageList
 
 from mfed_ray.annotations import Detections
-from mfed_ray.models.contract import STAGES, Decoder, DecoderSettings, Features
+from mfed_ray.models.contract import STAGES, Decoder, Features
 from mfed_ray.models.detection import KeypointRCNN, MaskRCNN, scale_boxes
 from mfed_ray.models.pyramid import LEVELS
+from mfed_ray.models.settings import ModelSettings
 
 CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}
 RESNET50 = {"c2": 256, "c3": 512, "c4": 1024, "c5": 2048}
-TINY = DecoderSettings(width=8, pyramid_width=8, anchor_size=8, normalisation="group", score_threshold=0.0)
+TINY = ModelSettings(decoder_width=8, fpn_width=8, anchor_size=8, normalisation="group", score_threshold=0.0)
 BOTH = pytest.mark.parametrize("make", [MaskRCNN, KeypointRCNN])
-MakeDecoder = Callable[[dict[str, int], DecoderSettings], Decoder]
+MakeDecoder = Callable[[dict[str, int], ModelSettings], Decoder]
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,7 @@ def test_equal_to_torchvision_at_the_standard_widths(
 ) -> None:
     """All losses and detections from the same weights and features, but the masks, which stand half a pixel apart."""
     size = (64, 128)
-    decoder = make(RESNET50, DecoderSettings(score_threshold=0.0, max_detections=3))
+    decoder = make(RESNET50, ModelSettings(score_threshold=0.0, max_detections=3, normalisation="average"))
     reference = build(
         weights=None, weights_backbone=None, num_classes=classes, box_score_thresh=0.0, box_detections_per_img=3
     )
@@ -146,7 +147,8 @@ def test_neither_losses_nor_predictions_depend_on_the_mode(make: MakeDecoder) ->
 
 @BOTH
 def test_nothing_found(make: MakeDecoder) -> None:
-    decoder = make(CHANNELS, DecoderSettings(width=8, pyramid_width=8, score_threshold=1.0))
+    settings = TINY.model_copy(update={"score_threshold": 1.0})  # no object's score is above
+    decoder = make(CHANNELS, settings)
     for found in decoder.predict(random_features(CHANNELS, 2, 50, 97), (50, 97), (30, 40)):
         assert isinstance(found, Detections)
         assert found.size == (30, 40)
@@ -198,7 +200,10 @@ def test_a_decoder_on_the_encoders_pyramid_has_none_of_its_own(make: MakeDecoder
 
 @pytest.mark.parametrize(("make", "convolution"), [(MaskRCNN, 16), (KeypointRCNN, 32)])
 def test_widths_scale(make: MakeDecoder, convolution: int) -> None:
-    shapes = {name: tuple(value.shape) for name, value in make(CHANNELS, DecoderSettings(width=16)).named_parameters()}
+    shapes = {
+        name: tuple(value.shape)
+        for name, value in make(CHANNELS, ModelSettings(decoder_width=16, normalisation="average")).named_parameters()
+    }
     assert shapes["detector.boxes.box_head.fc7.weight"] == (64, 64)
     assert shapes["detector.boxes.box_head.fc6.weight"] == (64, 256 * 49)
     heads = {shape[0] for name, shape in shapes.items() if name.startswith("detector.branch.head")}

@@ -8,18 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from mfed_ray.models.contract import DecoderSettings
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.heads import EDGE_HEAD, NORMALS_HEAD, Head, class_head
 from mfed_ray.models.multitask import DecoderFactory, MultiTaskModel, build_model
 from mfed_ray.models.normalisation import private_names
+from mfed_ray.models.settings import ModelSettings
 
 HEADS = {"parts": class_head(7), "edges": EDGE_HEAD, "normals": NORMALS_HEAD}
 
 
 def factory(head: Head, policy: str) -> DecoderFactory:
-    return partial(DenseDecoder, settings=DecoderSettings("light", 8, policy), head=head)
+    return partial(
+        DenseDecoder, settings=ModelSettings(decoder="light", decoder_width=8, normalisation=policy), head=head
+    )
 
 
 def model_of(tasks: Iterable[str], seed: int = 0, policy: str = "average") -> MultiTaskModel:

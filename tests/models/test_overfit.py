@@ -22,12 +22,13 @@ from mfed_ray.data.resampling import nearest
 from mfed_ray.metrics.coco_objects import CocoObjects, Kind
 from mfed_ray.metrics.panoptic_quality import PanopticQuality
 from mfed_ray.metrics.segmentation import MeanIoU
-from mfed_ray.models.contract import BatchTarget, Decoder, DecoderSettings, Encoder, PanopticMerge
+from mfed_ray.models.contract import BatchTarget, Decoder, Encoder
 from mfed_ray.models.detection import KeypointRCNN, MaskRCNN
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.panoptic import PanopticFPN
 from mfed_ray.models.pyramid import PyramidEncoder
 from mfed_ray.models.semantic_fpn import SemanticFPN
+from mfed_ray.models.settings import ModelSettings, PanopticMerge
 from mfed_ray.tasks import get_task
 
 Size = tuple[int, int]
@@ -36,10 +37,10 @@ Map = NDArray[np.uint8]
 MakeDecoder = Callable[[Mapping[str, int]], Decoder]
 
 IMAGES = range(4)
-SETTINGS = DecoderSettings(
-    width=48,
+SETTINGS = ModelSettings(
+    decoder_width=48,
     normalisation="group",
-    pyramid_width=16,
+    fpn_width=16,
     anchor_size=10,
     box_samples=48,  # the standard 512 are for images of a hundred times the pixels
     panoptic=PanopticMerge(stuff_area=64),
@@ -177,7 +178,7 @@ def test_masks_of_resized_images() -> None:
     truth = [draw_shapes(number, image) for number, image in enumerate(images)]
     encoder = make_encoder("resnet10", 32, None, "group")
     targets = [train_target("instance_segmentation", each, size) for each in truth]
-    settings = replace(SETTINGS, width=32)
+    settings = SETTINGS.model_copy(update={"decoder_width": 32})
     batch = network_input(images, size)
     found = learn(encoder, lambda channels: MaskRCNN(channels, settings), batch, targets, original, 75, 5e-3)
     values = score_objects("mask", found, truth)
@@ -192,7 +193,7 @@ def test_keypoints_of_resized_images_of_odd_sizes() -> None:
     truth = [draw_people(number, image) for number, image in enumerate(images)]
     encoder = make_encoder("resnet10", 32, None, "group")
     targets = [train_target("keypoint_detection", each, size) for each in truth]
-    settings = replace(SETTINGS, width=16)
+    settings = SETTINGS.model_copy(update={"decoder_width": 16})
     batch = network_input(images, size)
     found = learn(encoder, lambda channels: KeypointRCNN(channels, settings), batch, targets, original, 75, 3e-3)
     values = score_objects("keypoint", found, truth)
@@ -217,7 +218,7 @@ def test_panoptic_segments_of_resized_images_with_the_pyramid_in_the_encoder() -
     objects = [draw_shapes(number, image) for number, (image, _) in enumerate(scenes)]
     truth = [drawn_segments(semantic, each) for (_, semantic), each in zip(scenes, objects, strict=True)]
     targets = [train_target("panoptic_segmentation", each, size) for each in truth]
-    encoder = PyramidEncoder(make_encoder("resnet10", 32, None, "group"), SETTINGS.pyramid_width, "group")
+    encoder = PyramidEncoder(make_encoder("resnet10", 32, None, "group"), SETTINGS.fpn_width, "group")
     images = network_input([image for image, _ in scenes], size)
     found = learn(encoder, lambda channels: PanopticFPN(channels, SETTINGS), images, targets, original, 75, 3e-3)
     metric = PanopticQuality()

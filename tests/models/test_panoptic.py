@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mfed_ray.annotations import Detections, Segments
-from mfed_ray.models.contract import STAGES, DecoderSettings, Features, PanopticMerge
+from mfed_ray.models.contract import STAGES, Features
 from mfed_ray.models.panoptic import PanopticFPN, merge_panoptic
 from mfed_ray.models.pyramid import LEVELS, STRIDES
 from mfed_ray.models.semantic_fpn import semantic_loss
+from mfed_ray.models.settings import ModelSettings, PanopticMerge
 
 CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}
-SETTINGS = DecoderSettings(
-    width=8, pyramid_width=8, anchor_size=8, normalisation="group", panoptic=PanopticMerge(score=0.0, stuff_area=1)
+SETTINGS = ModelSettings(
+    decoder_width=8, fpn_width=8, anchor_size=8, normalisation="group", panoptic=PanopticMerge(score=0.0, stuff_area=1)
 )
 SIZE = (50, 97)
 RULES = PanopticMerge(overlap=0.5, stuff_area=3, score=0.5)

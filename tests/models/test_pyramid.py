@@ -7,7 +7,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
 from mfed_ray.errors import ConfigError
-from mfed_ray.models.contract import STAGES, DecoderSettings, Features
+from mfed_ray.models.contract import STAGES, Features
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.pyramid import (
     LEVELS,
@@ -19,6 +19,7 @@ from mfed_ray.models.pyramid import (
     pyramid_for,
     region_pool,
 )
+from mfed_ray.models.settings import ModelSettings
 
 CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}
 
@@ -43,7 +44,7 @@ def test_the_encoders_pyramid_adds_levels_to_its_features() -> None:
 
 
 def test_a_decoder_takes_the_encoders_pyramid_where_there_is_one() -> None:
-    settings = DecoderSettings(pyramid_width=16)
+    settings = ModelSettings(fpn_width=16, normalisation="average")
     own, shared = pyramid_for(CHANNELS, settings), pyramid_for({**CHANNELS, **dict.fromkeys(LEVELS, 8)}, settings)
     assert (type(own), own.width) == (FeaturePyramid, 16)
     assert (type(shared), shared.width, list(shared.parameters())) == (EncoderPyramid, 8, [])

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mfed_ray.models.contract import STAGES, DecoderSettings, Features
+from mfed_ray.models.contract import STAGES, Features
 from mfed_ray.models.heads import class_ids
 from mfed_ray.models.normalisation import NORMALISATIONS
 from mfed_ray.models.pyramid import LEVELS, STRIDES
 from mfed_ray.models.semantic_fpn import SemanticBranch, SemanticFPN, enlarge, semantic_loss, semantic_maps
+from mfed_ray.models.settings import ModelSettings
 
 CHANNELS = {"c2": 4, "c3": 6, "c4": 8, "c5": 10}
 SIZE = (50, 97)
@@ -34,8 +35,8 @@ def features() -> Features:
     return {stage: torch.randn(2, CHANNELS[stage], *grid) for stage, grid in grids.items()}
 
 
-def settings(policy: str) -> DecoderSettings:
-    return DecoderSettings(width=32, pyramid_width=8, normalisation=policy)
+def settings(policy: str) -> ModelSettings:
+    return ModelSettings(decoder_width=32, fpn_width=8, normalisation=policy)
 
 
 @pytest.mark.parametrize("policy", NORMALISATIONS)

@@ -13,7 +13,9 @@ from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Tra
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.errors import ClientError, DataError
 from mfed_ray.experiment import Experiment
-from mfed_ray.experiment.build import TrainerFactory, make_clients, make_simulation
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.federation import make_simulation
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation.backend import Done, Job
 from mfed_ray.federation.simulation import Trained
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update

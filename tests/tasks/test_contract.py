@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mfed_ray.annotations import Objects, Prediction, Segments, Target, mask_box
-from mfed_ray.models.contract import BatchTarget, DecoderSettings
+from mfed_ray.models.contract import BatchTarget
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.multitask import MultiTaskModel, build_model
+from mfed_ray.models.settings import ModelSettings
 from mfed_ray.models.trunks import TRUNKS
 from mfed_ray.tasks import TASKS, Task
 
@@ -91,7 +92,9 @@ def batch(task: Task) -> tuple[Tensor, BatchTarget]:
 
 
 def model_of(task: Task, style: str = "light") -> MultiTaskModel:
-    settings = DecoderSettings(style, 16, pyramid_width=16, anchor_size=8, score_threshold=0.01)
+    settings = ModelSettings(
+        decoder=style, decoder_width=16, fpn_width=16, anchor_size=8, score_threshold=0.01, normalisation="average"
+    )
     return build_model(
         partial(make_encoder, "resnet10", 32, None, "average"),
         {task.name: lambda channels: task.make_decoder(channels, settings)},

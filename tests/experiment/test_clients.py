@@ -1,0 +1,223 @@
+"""Datasets, shards and held-out images of an experiment's clients."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mfed_ray.data.pascal_context import PascalContext
+from mfed_ray.errors import DataError
+from mfed_ray.experiment import Experiment
+from mfed_ray.experiment.clients import make_clients, open_dataset
+from mfed_ray.experiment.schema import GeneratedData, PascalContextData
+
+MakeExperiment = Callable[..., Experiment]
+
+
+def clients(*groups: tuple[str, int]) -> list[dict[str, Any]]:
+    """``("saliency+human_parts", 2)``: two clients with both tasks."""
+    return [{"tasks": tasks.split("+"), "data": "scenes", "count": count} for tasks, count in groups]
+
+
+def data(root: Path) -> dict[str, Any]:
+    return {"scenes": {"format": "pascal_context", "root": str(root)}}
+
+
+@pytest.fixture
+def part_of_scenes(scenes: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """``part_of_scenes(train, val, *folders)``: the scenes with just these images and label folders."""
+
+    def make(train: list[str], val: list[str], *folders: str) -> dict[str, Any]:
+        root = tmp_path / "part"
+        (root / "ImageSets" / "Context").mkdir(parents=True)
+        for split, ids in (("train", train), ("val", val)):
+            (root / "ImageSets" / "Context" / f"{split}.txt").write_text("\n".join(ids))
+        for folder in ("JPEGImages", *folders):
+            shutil.copytree(scenes / folder, root / folder)
+        return data(root)
+
+    return make
+
+
+def by_people(scenes: Path, split: str) -> dict[bool, list[str]]:
+    """The split's images with and without people."""
+    found: dict[bool, list[str]] = {True: [], False: []}
+    dataset = PascalContext(scenes)
+    for image_id in dataset.image_ids(split):
+        found[dataset.usable(image_id, "human_parts")].append(image_id)
+    return found
+
+
+def test_clients_are_named_by_task_group_and_number(tiny: MakeExperiment) -> None:
+    groups = clients(("saliency", 2), ("surface_normals+human_parts", 1), ("saliency", 1), ("saliency", 1))
+    assert [client.name for client in make_clients(tiny(clients=groups))] == [
+        "saliency-0",
+        "saliency-1",
+        "human_parts+surface_normals-0",
+        "saliency-2",
+        "saliency-3",
+    ]
+
+
+def test_partition_across_the_dataset_is_disjoint_and_whole(tiny: MakeExperiment, scenes: Path) -> None:
+    shards = [
+        client.train_ids for client in make_clients(tiny(clients=clients(("saliency", 2), ("surface_normals", 3))))
+    ]
+    everyone = [image_id for shard in shards for image_id in shard]
+    assert sorted(everyone) == sorted(PascalContext(scenes).image_ids("train"))
+    assert sorted(map(len, shards)) == [3, 3, 3, 3, 4]
+
+
+def test_partition_across_a_task_deals_every_image_to_every_task(tiny: MakeExperiment, scenes: Path) -> None:
+    groups = clients(("saliency", 2), ("surface_normals", 3), ("saliency", 2))
+    made = make_clients(tiny(clients=groups, partition={"across": "task"}))
+    train = sorted(PascalContext(scenes).image_ids("train"))
+    sizes = {}
+    for task in ("saliency", "surface_normals"):
+        shards = [client.train_ids for client in made if client.group == task]
+        assert sorted(image_id for shard in shards for image_id in shard) == train
+        sizes[task] = sorted(map(len, shards))
+    assert sizes == {"saliency": [4, 4, 4, 4], "surface_normals": [5, 5, 6]}
+
+
+def test_each_dataset_is_dealt_to_its_own_clients(tiny: MakeExperiment, scenes: Path, shared: Path) -> None:
+    sets = {**data(scenes), "real": {"format": "pascal_context", "root": str(shared / "data" / "pascal_mini")}}
+    groups = [*clients(("saliency", 2)), {"tasks": ["saliency"], "data": "real", "count": 2}]
+    made = make_clients(tiny(data=sets, clients=groups))
+    assert [(client.name, client.dataset, client.examples) for client in made] == [
+        ("saliency-0", "scenes", 8),
+        ("saliency-1", "scenes", 8),
+        ("saliency-2", "real", 5),
+        ("saliency-3", "real", 4),
+    ]
+    assert set(made[2].train_ids + made[3].train_ids) == set(PascalContext(sets["real"]["root"]).image_ids("train"))
+
+
+@pytest.mark.parametrize("scheme", ["iid", "quantity", "label"])
+def test_shards_are_a_function_of_the_seed_alone(tiny: MakeExperiment, scheme: str) -> None:
+    def shards(**sections: Any) -> list[tuple[str, ...]]:
+        return [client.train_ids for client in make_clients(tiny(partition={"scheme": scheme}, **sections))]
+
+    assert shards() == shards(algorithm={"name": "local"}, rounds=7, model={"encoder": "resnet18"})
+    assert shards() != shards(seed=1)
+
+
+def test_minimum_and_scheme_reach_the_partition(tiny: MakeExperiment) -> None:
+    experiment = tiny(clients=clients(("saliency", 4)), partition={"scheme": "quantity", "alpha": 0.01, "minimum": 3})
+    assert sorted(client.examples for client in make_clients(experiment)) == [3, 3, 3, 7]
+
+
+@pytest.mark.parametrize("across", ["dataset", "task"])
+def test_human_parts_clients_get_only_images_with_people(tiny: MakeExperiment, scenes: Path, across: str) -> None:
+    """The trap of flags that index the full list: the flag is asked for each image that the shard really holds."""
+    groups = clients(("human_parts", 2), ("human_parts+saliency", 1), ("saliency", 1))
+    made = make_clients(tiny(clients=groups, partition={"across": across}, evaluation={"max_images": None}))
+    train, val = by_people(scenes, "train"), by_people(scenes, "val")
+    assert (len(train[True]), len(train[False]), len(val[True]), len(val[False])) == (8, 8, 4, 4)
+    for client in made[:3]:
+        assert set(client.train_ids) <= set(train[True])
+        assert client.held_out_ids == tuple(val[True])
+    assert set(made[3].train_ids) & set(train[False])
+    if across == "task":
+        assert sorted(made[0].train_ids + made[1].train_ids) == train[True]
+        assert sorted(made[2].train_ids) == train[True]
+
+
+def test_real_human_parts_clients_get_only_images_with_people(tiny: MakeExperiment, shared: Path) -> None:
+    root = shared / "data" / "pascal_mini"
+    groups = clients(("human_parts", 1), ("semantic_segmentation", 1))
+    made = make_clients(
+        tiny(data=data(root), clients=groups, partition={"across": "task"}, evaluation={"max_images": None})
+    )
+    train, val = by_people(root, "train"), by_people(root, "val")
+    assert len(train[True]) + len(val[True]) == 8
+    assert made[0].train_ids == tuple(train[True])
+    assert made[0].held_out_ids == tuple(val[True])
+    assert (made[1].examples, len(made[1].held_out_ids)) == (9, 9)
+
+
+@pytest.mark.parametrize(("maximum", "expected"), [(None, 8), (3, 3), (100, 8)])
+def test_held_out_images_are_the_first_of_the_split(
+    tiny: MakeExperiment, scenes: Path, maximum: int | None, expected: int
+) -> None:
+    made = make_clients(tiny(evaluation={"max_images": maximum}))
+    first = tuple(PascalContext(scenes).image_ids("val"))[:expected]
+    assert {client.held_out_ids for client in made} == {first}
+
+
+def test_a_shard_without_a_usable_image(
+    tiny: MakeExperiment, scenes: Path, part_of_scenes: Callable[..., dict[str, Any]]
+) -> None:
+    train, val = by_people(scenes, "train"), by_people(scenes, "val")
+    experiment = tiny(
+        data=part_of_scenes(train[False][:4], val[True], "human_parts"), clients=clients(("human_parts", 1))
+    )
+    message = (
+        "^client human_parts-0: its shard of 4 images of data.scenes has none with targets for human_parts; "
+        "give it more images or fewer clients$"
+    )
+    with pytest.raises(DataError, match=message):
+        make_clients(experiment)
+
+
+def test_a_val_split_without_a_usable_image(
+    tiny: MakeExperiment, scenes: Path, part_of_scenes: Callable[..., dict[str, Any]]
+) -> None:
+    train, val = by_people(scenes, "train"), by_people(scenes, "val")
+    sets = part_of_scenes(train[True], val[False], "human_parts", "sal_distill")
+    message = "^data.scenes: its val split has no image for human_parts, saliency$"
+    with pytest.raises(DataError, match=message):
+        make_clients(tiny(data=sets, clients=clients(("saliency+human_parts", 1))))
+
+
+def test_a_task_that_the_data_lacks(
+    tiny: MakeExperiment, scenes: Path, part_of_scenes: Callable[..., dict[str, Any]]
+) -> None:
+    train, val = by_people(scenes, "train"), by_people(scenes, "val")
+    sets = part_of_scenes(train[True], val[True], "human_parts", "sal_distill")
+    with pytest.raises(
+        DataError, match=r"clients\.1\.tasks: data\.scenes has no task surface_normals, it has: human_parts, saliency"
+    ):
+        make_clients(tiny(data=sets, clients=clients(("saliency", 1), ("surface_normals", 1))))
+    with pytest.raises(DataError, match="has no task 'semantic_segmentation'"):  # its classes are what is skewed
+        make_clients(tiny(data=sets, clients=clients(("saliency", 1)), partition={"scheme": "label"}))
+
+
+def test_more_clients_than_images(tiny: MakeExperiment) -> None:
+    groups = clients(("saliency", 10), ("surface_normals", 7))
+    message = "partition: 16 images cannot fill 17 shards of at least 1, allowed are 1 to 16 shards"
+    with pytest.raises(DataError, match=message):
+        make_clients(tiny(clients=groups))
+    assert len(make_clients(tiny(clients=groups, partition={"across": "task"}))) == 17
+
+
+def test_open_dataset_draws_it_once(tmp_path: Path) -> None:
+    drawn = GeneratedData(format="generated", root=str(tmp_path / "new"), images=4, size=32, val_fraction=0.5)
+    seen: list[tuple[int, int]] = []
+
+    def count(done: int, total: int) -> None:
+        seen.append((done, total))
+
+    assert len(open_dataset(drawn, on_progress=count).image_ids("train")) == 2
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    open_dataset(drawn, on_progress=count)
+    assert len(seen) == 4
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == times
+    with pytest.raises(DataError, match=r"new: was generated with seed 0 \(asked for: 1\), nothing was overwritten"):
+        open_dataset(drawn.model_copy(update={"seed": 1}))
+
+
+def test_open_dataset_of_a_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing: no such dataset folder"):
+        open_dataset(PascalContextData(format="pascal_context", root=str(tmp_path / "missing")))
+
+
+def test_label_skew_on_coco(tiny_coco: MakeExperiment) -> None:
+    two = [{"tasks": ["instance_segmentation"], "data": "scenes", "count": 2}]
+    specs = make_clients(tiny_coco(partition={"scheme": "label", "alpha": 0.1}, clients=two))
+    shards = [set(spec.train_ids) for spec in specs]
+    assert not shards[0] & shards[1]
+    assert all(image.startswith("train2017/") for shard in shards for image in shard)
