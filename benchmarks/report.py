@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from mfed_ray.driver import identity
 from mfed_ray.evaluation import AFTER_AGGREGATION, HELD_OUT, TRAIN, TRAINING
 from mfed_ray.experiment import Experiment, load_experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
+from mfed_ray.experiment.identity import identity
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import ClientSpec

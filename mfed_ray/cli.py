@@ -66,10 +66,12 @@ def run(
 
     checked = load_experiment(experiment, _on(address, overrides))  # before the imports that take seconds
     from mfed_ray.driver import run as run_experiment
+    from mfed_ray.driver import start_beside
     from mfed_ray.experiment.clients import open_datasets
     from mfed_ray.progress import counting, show
 
-    open_datasets(checked, _processes(), counting("drawing images"))  # several processes, and the user can watch
+    # drawn by several processes, while the user can watch
+    start_beside(checked, partial(open_datasets, checked, _processes(), counting("drawing images")))
     algorithm = checked.algorithm_name.replace(":", ".")
     folder = out or str(Path("runs") / checked.name / f"{algorithm}-seed{checked.seed}")
     try:
@@ -96,10 +98,11 @@ def sweep(
 ) -> None:
     """Run an experiment at many points with Ray Tune, or go on with a sweep where its folder left off."""
     from mfed_ray.experiment.clients import open_datasets
-    from mfed_ray.progress import counting, following
+    from mfed_ray.progress import counting
     from mfed_ray.results import load, render, summarise
     from mfed_ray.sweep import load_sweep
     from mfed_ray.sweep.run import run as run_sweep
+    from mfed_ray.sweep_progress import following
 
     checked = load_sweep(file, overrides or [])
     place = out or str(Path("runs") / checked.name)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 PACKAGES = ("mfed-ray", "ray", "torch", "torchvision", "numpy", "pandas")
 
@@ -23,8 +22,17 @@ def environment(directory: Path) -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": psutil.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "gpus": _gpus(),
     }
+
+
+def _gpus() -> list[str]:
+    """Names of this machine's GPUs, from the driver's own tool: this process need not load torch."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return []
 
 
 def _commit() -> str | None:

@@ -16,6 +16,7 @@ from mfed_ray.data.sample import Dataset, Sample
 from mfed_ray.data.settings import OWN_SIZE, Augmentation, InputSize
 from mfed_ray.data.transforms import augment, resize_image, to_tensor
 from mfed_ray.errors import MfedError
+from mfed_ray.local_training import steps_of_round
 from mfed_ray.messages import Source
 from mfed_ray.models.contract import BatchTarget
 from mfed_ray.seeds import derive, generator
@@ -51,12 +52,6 @@ class _Epoch(TorchDataset[_Item | MfedError]):
         sample = augment(sample, self.augmentation, generator(self.seed, image_id), self.input_size)
         targets = {task.name: _tensors(task.train_target(sample.targets[task.name])) for task in self.tasks}
         return to_tensor(sample.image), targets
-
-
-def steps_of_round(images: int, epochs: int, batch_size: int, max_steps: int | None) -> int:
-    """Number of batches of a round: those of its epochs, ``max_steps`` at most."""
-    whole = epochs * max(1, images // batch_size)
-    return whole if max_steps is None else min(whole, max_steps)
 
 
 @dataclass(frozen=True)

@@ -47,3 +47,9 @@ class LocalTraining(Section):
             "cosine": 0.5 * (1.0 + math.cos(math.pi * progress)),
         }[self.schedule]
         return self.learning_rate * factor
+
+
+def steps_of_round(images: int, epochs: int, batch_size: int, max_steps: int | None) -> int:
+    """Number of batches of a round: those of its epochs, ``max_steps`` at most."""
+    whole = epochs * max(1, images // batch_size)
+    return whole if max_steps is None else min(whole, max_steps)

@@ -134,3 +134,15 @@ class ClientReport:
     seconds: float = 0.0
     peak_memory_bytes: int = 0
     bytes_up: int = 0
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What tells a run's rows from those of other runs."""
+
+    run_id: str
+    experiment: str
+    algorithm: str
+    seed: int
+    setting: str
+    """A digest of the configuration by which runs may be compared."""

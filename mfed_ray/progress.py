@@ -10,14 +10,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Headline
 from mfed_ray.experiment import Experiment
 from mfed_ray.federation.simulation import Evaluated, Event, Progress, Trained, ends_round
+from mfed_ray.registry import find
+from mfed_ray.results.built_in import HEADLINES
 from mfed_ray.results.headline import Scores, scores
-from mfed_ray.sweep import Sweep
-from mfed_ray.sweep.points import label
-from mfed_ray.sweep.tuning import TrialEvent
-from mfed_ray.tasks import TASKS
 
 
 def show(events: Iterator[Event], experiment: Experiment, folder: str | Path) -> None:
@@ -38,24 +36,6 @@ def show(events: Iterator[Event], experiment: Experiment, folder: str | Path) ->
                 console.print(Text(board.line()), soft_wrap=True)
     if not board.history:
         console.print(Text(f"already finished: {experiment.rounds} rounds in {folder}"), soft_wrap=True)
-
-
-def following(sweep: Sweep, place: str) -> Callable[[TrialEvent], None]:
-    """A callback that tells a sweep: a line for each trial that ends; on a terminal also where the others are."""
-    console = Console()
-    console.print(Text(f"{sweep.name}: {sweep.search.method} search, in {place}"), soft_wrap=True)
-
-    def tell(event: TrialEvent) -> None:
-        entry = event.entry
-        score = "" if entry.objective is None else f", {sweep.objective} {entry.objective:+.4g}"
-        line = f"{event.ended}/{event.total} {label(entry.point)}: {entry.state}, round {entry.round}/{event.rounds}"
-        line += score + (f" ({entry.message})" if entry.message else "")
-        if entry.state != "running":
-            console.print(Text(line), soft_wrap=True)
-        elif console.is_terminal:
-            console.print(Text(line[: console.width - 1].ljust(console.width - 1)), end="\r")
-
-    return tell
 
 
 def counting(label: str) -> Callable[[int, int], None]:
@@ -85,10 +65,15 @@ def headlines(event: Trained | Evaluated) -> Scores:
     """Each task's headline metric in a round, by the rule of ``mfed_ray.results.headline``."""
     stage = AFTER_AGGREGATION if isinstance(event, Evaluated) else BEFORE_AGGREGATION
     return scores(
-        (stage, task, metrics[TASKS[task].headline.metric])
+        (stage, task, metrics[_headline(task).metric])
         for client in event.reports
         for task, metrics in client.held_out.items()
     )
+
+
+def _headline(task: str) -> Headline:
+    """What the task is judged by. The package's own are not imported for it: a process that looks on needs no torch."""
+    return HEADLINES[task] if task in HEADLINES else find("task", task).headline
 
 
 class _Board:
@@ -118,7 +103,7 @@ class _Board:
     def line(self) -> str:
         """The last round as one line."""
         number, values = self.history[-1]
-        cells = (f"  {task} {TASKS[task].headline.metric} {value:.4f}" for task, value in values.items())
+        cells = (f"  {task} {_headline(task).metric} {value:.4f}" for task, value in values.items())
         return f"round {number}/{self._rounds}{''.join(cells)}  [{time.monotonic() - self._started:.0f} s]"
 
     def render(self) -> Group:
@@ -128,7 +113,7 @@ class _Board:
             table.add_column(column, justify="left" if column in ("task", "metric") else "right")
         seen = [values for _, values in self.history if values]
         for task in dict.fromkeys(task for values in seen for task in values):  # a cohort need not have every task
-            headline = TASKS[task].headline
+            headline = _headline(task)
             values = [one[task] for one in seen if task in one]
             best = (max if headline.higher_is_better else min)(values)
             arrow = "" if headline.higher_is_better else " (lower is better)"

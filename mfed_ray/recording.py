@@ -9,8 +9,10 @@ from mfed_ray.errors import RunFolderError
 from mfed_ray.evaluation import AFTER_AGGREGATION, Headline, Stage
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Backend
-from mfed_ray.federation.simulation import Evaluated, Event, Progress, Simulation, Trained
-from mfed_ray.results.recorder import Recorder, RunIdentity, is_evaluated
+from mfed_ray.federation.checkpoint import Checkpoint
+from mfed_ray.federation.simulation import Evaluated, Event, Progress, Simulation, Step, Trained
+from mfed_ray.messages import RunIdentity
+from mfed_ray.results.recorder import Recorder, is_evaluated
 from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
 
 
@@ -41,13 +43,12 @@ def recorded(
 
     saved = latest
 
-    def write(event: Trained | Evaluated) -> None:
+    def write(event: Trained | Evaluated, state: Checkpoint | None) -> None:
         nonlocal saved
         recorder.record(event)
-        if isinstance(event, Trained):
-            # after the tables: it says that the round is whole
-            checkpoint.save(folder.checkpoints, event.checkpoint, saved)
-            saved = event.checkpoint
+        if state is not None:
+            checkpoint.save(folder.checkpoints, state, saved)  # after the tables: it says that the round is whole
+            saved = state
         keep()
 
     yield from written(simulation.run(backend, latest, evaluated), write)
@@ -61,28 +62,29 @@ def is_finished(folder: RunFolder, rounds: int, stages: Collection[Stage]) -> bo
 
 
 def written(
-    events: Generator[Event, None, None], write: Callable[[Trained | Evaluated], None]
+    steps: Generator[Step, None, None], write: Callable[[Trained | Evaluated, Checkpoint | None], None]
 ) -> Generator[Event, None, None]:
-    """The events, each round's once ``write`` has returned for it; one at a time, in order, in a thread of its own.
+    """What is told of the steps: each round once ``write`` has returned for it. One at a time, in order, in a thread.
 
     Meanwhile the next round goes on: at most one event waits behind the one that is being written.
     """
     with ThreadPoolExecutor(1, "writer") as writer:
         waiting: deque[tuple[Event, Future[None]]] = deque()
         try:
-            for event in events:
-                if isinstance(event, Progress):
-                    yield event
+            for step in steps:
+                if isinstance(step, Progress):
+                    yield step
                 else:
                     while len(waiting) > 1:
                         yield _when_written(waiting)
-                    waiting.append((event, writer.submit(write, event)))
+                    event, state = step if isinstance(step, tuple) else (step, None)
+                    waiting.append((event, writer.submit(write, event, state)))
                 while waiting and waiting[0][1].done():
                     yield _when_written(waiting)
             while waiting:
                 yield _when_written(waiting)
         finally:
-            events.close()
+            steps.close()
 
 
 def _when_written(waiting: deque[tuple[Event, Future[None]]]) -> Event:

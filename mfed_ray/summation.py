@@ -88,8 +88,7 @@ class _Adder:
 
     def __init__(self, ordered: Sequence[PartialSum]) -> None:
         self._weights = [node.weight for node in ordered]
-        self._total = sum(self._weights)
-        self._joins, self._depth = _joins(ordered)
+        self._joins, self._depth, self._total = _plan(ordered)
 
     def write(self, chunks: Sequence[tuple[Sequence[Flat], Flat]]) -> None:
         """For each chunk, as the nodes have it: their mean into the array beside it."""
@@ -106,21 +105,22 @@ class _Adder:
             out[:] = stack[0, : out.size]
 
 
-def _joins(ordered: Sequence[PartialSum]) -> tuple[list[int], int]:
-    """After how each node joins halves, or the end of the places is reached, how many sums are joined; most at once."""
+def _plan(ordered: Sequence[PartialSum]) -> tuple[list[int], int, float]:
+    """How many sums are joined after each node; how many stand beside each other at most; the weight of all.
+
+    Halves are joined as soon as both are there, and at the end what is short of places, from the right.
+    """
     joins, depth = [], 0
     stack: list[PartialSum] = []
     for node in ordered:
         stack.append(node)
         depth = max(depth, len(stack))
         before = len(stack)
-        while len(stack) > 1 and stack[-2].is_half_before(stack[-1]):
-            stack.pop()
-            left = stack.pop()
-            stack.append(PartialSum(left.place, left.level + 1, 0.0, {}))
+        while len(stack) > 1 and (stack[-2].is_half_before(stack[-1]) or node is ordered[-1]):
+            right, left = stack.pop(), stack.pop()
+            stack.append(PartialSum(left.place, left.level + 1, left.weight + right.weight, {}))
         joins.append(before - len(stack))
-    joins[-1] += len(stack) - 1  # the right halves that are short of places
-    return joins, depth
+    return joins, depth, stack[0].weight
 
 
 def _join(left: PartialSum, right: PartialSum) -> PartialSum:

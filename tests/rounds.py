@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.simulation import Evaluated, Event, Trained
+from mfed_ray.federation.simulation import Evaluated, Progress, Step, Trained, ends_round
 from mfed_ray.messages import ClientReport
 
 
@@ -42,20 +42,17 @@ class Round:
         return self.trained.bytes_down
 
 
-def whole(events: Iterable[Event], until: int | None = None) -> list[tuple[Round, Checkpoint]]:
+def whole(steps: Iterable[Step], until: int | None = None) -> list[tuple[Round, Checkpoint]]:
     """Each round with its checkpoint, up to the round ``until``."""
     rounds: list[tuple[Round, Checkpoint]] = []
-    for event in events:
-        if isinstance(event, Trained):
-            rounds.append((Round(event, []), event.checkpoint))
-        elif isinstance(event, Evaluated) and rounds:
-            trained = rounds[-1][0].trained
-            assert trained.round == event.round
-            rounds[-1] = Round(trained, event.reports), trained.checkpoint
-        if (
-            rounds
-            and rounds[-1][0].round == until
-            and (rounds[-1][0].evaluated or not rounds[-1][0].trained.is_evaluated)
-        ):
+    for step in steps:
+        event = step[0] if isinstance(step, tuple) else step
+        if isinstance(step, tuple):
+            rounds.append((Round(step[0], []), step[1]))
+        elif isinstance(step, Evaluated) and rounds:
+            trained, checkpoint = rounds[-1][0].trained, rounds[-1][1]
+            assert trained.round == step.round
+            rounds[-1] = Round(trained, step.reports), checkpoint
+        if not isinstance(event, Progress) and ends_round(event) and event.round == until:
             break
     return rounds

@@ -7,9 +7,8 @@ import pytest
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.simulation import Evaluated, Event, Progress, Trained
-from mfed_ray.messages import ClientReport, State
+from mfed_ray.messages import ClientReport
 from mfed_ray.progress import counting, headlines, show
 
 MakeExperiment = Callable[..., Experiment]
@@ -21,7 +20,7 @@ def report(number: int, miou: tuple[float, ...] = (), error: float | None = None
     if error is not None:
         clients.append(ClientReport("n-0", {}, {"surface_normals": {"mean_error": error}}))
     if not clients:
-        return Trained(number, [], Diagnostics(), {}, 0, 0, Checkpoint(number, State(), {}), is_evaluated=False)
+        return Trained(number, [], Diagnostics(), {}, 0, 0, is_evaluated=False)
     return Evaluated(number, clients, 0.0)
 
 
@@ -154,7 +153,7 @@ def test_headlines_are_means_over_clients_after_aggregation_else_before() -> Non
         ClientReport("b", {}, {"saliency": {"max_miou": 0.75}}),
     ]
     assert headlines(Evaluated(1, after, 0.0)) == {"saliency": 0.625, "human_parts": 0.125}
-    trained = Trained(1, before, Diagnostics(), {}, 0, 0, Checkpoint(1, State(), {}), is_evaluated=False)
+    trained = Trained(1, before, Diagnostics(), {}, 0, 0, is_evaluated=False)
     assert headlines(trained) == {"saliency": 0.25}
     assert headlines(replace(trained, reports=[])) == {}
 

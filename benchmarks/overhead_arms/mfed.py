@@ -33,7 +33,7 @@ from benchmarks.overhead_arms.federation import (
 )
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.federation.backend import Backend
-from mfed_ray.federation.simulation import Simulation, Trained
+from mfed_ray.federation.simulation import Simulation
 from mfed_ray.local_training import LocalTraining
 from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State
 from mfed_ray.models.multitask import MultiTaskModel
@@ -120,9 +120,10 @@ def federate(federation: Simulation, backend: Backend, clock: Clock) -> Tensors:
     """The rounds; each ends where its report and its checkpoint are handed out."""
     server = State()
     for event in federation.run(backend, None):
-        if isinstance(event, Trained):
-            server = event.checkpoint.server
-            if event.round:
+        if isinstance(event, tuple):
+            trained, checkpoint = event
+            server = checkpoint.server
+            if trained.round:
                 clock.lap()
             else:
                 clock.start()

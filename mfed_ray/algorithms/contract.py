@@ -74,8 +74,9 @@ class Algorithm(BaseModel, ABC):
     """A federated algorithm: hyper-parameters as fields (unknown keys forbidden), and four pure functions.
 
     ``fit`` runs where the client runs, the others where the server runs. No algorithm inherits from another. The
-    server's functions see clients and updates in the order of the clients' names (``trainees``: of the configuration),
-    and in a round with a cohort the updates of its clients alone.
+    server's functions see clients in the order of their names (``trainees``: of the configuration), and updates in that
+    of the clients', or, where these are added up, of the groups' names; in a round with a cohort those of its clients
+    alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Probe, by_group
+from mfed_ray.errors import ConfigError
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Stage
 from mfed_ray.federation.backend import Backend, Done, Job, Kind
 from mfed_ray.federation.checkpoint import Checkpoint
@@ -31,7 +32,7 @@ class Progress:
 class Trained:
     """A round's clients have trained and the server has aggregated. Reports are in the order of the clients.
 
-    ``checkpoint`` is all that the next round starts from. Of round 0 there is nothing but that.
+    Of round 0, the initial models, there are no reports.
     """
 
     round: int
@@ -40,7 +41,6 @@ class Trained:
     seconds: Mapping[str, float]
     bytes_up: int
     bytes_down: int
-    checkpoint: Checkpoint
     is_evaluated: bool
     """Whether ``Evaluated`` follows."""
 
@@ -55,6 +55,10 @@ class Evaluated:
 
 
 Event = Progress | Trained | Evaluated
+"""What is told of a run."""
+
+Step = Progress | tuple[Trained, Checkpoint] | Evaluated
+"""What the loop yields: with each trained round all that the next one starts from."""
 
 
 def ends_round(event: Event) -> bool:
@@ -101,7 +105,7 @@ class Simulation:
         chosen = set(generator(self.seed, "cohort", number).choice(names, size, replace=False).tolist())
         return [client for client in self.trainees if client.name in chosen]
 
-    def run(self, backend: Backend, resume: Checkpoint | None, evaluated: bool = False) -> Generator[Event, None, None]:
+    def run(self, backend: Backend, resume: Checkpoint | None, evaluated: bool = False) -> Generator[Step, None, None]:
         """Train the rounds that are left; yields what happens as it happens.
 
         While the clients of a round train, those that are free are evaluated as the last round left them. That is told
@@ -110,7 +114,7 @@ class Simulation:
         """
         if resume is None:
             server = self.start
-            yield Trained(0, [], Diagnostics(), {}, 0, 0, Checkpoint(0, server, backend.states()), True)
+            yield Trained(0, [], Diagnostics(), {}, 0, 0, is_evaluated=True), Checkpoint(0, server, backend.states())
         else:
             server = resume.server
             backend.restore(resume.clients)
@@ -122,15 +126,14 @@ class Simulation:
             for done in (yield from self._finish(backend, training, waiting)):
                 keeping -= {job.client for job in done.jobs if job.kind == "fit"}
                 keeping |= done.states.keys()
-            trained = self._aggregate(server, training, backend)
-            server = trained.checkpoint.server
+            server, trained = self._aggregate(server, training)
             waiting = self._evaluation(server, number, keeping)
-            yield trained
+            yield trained, Checkpoint(number, server, backend.states())
         yield from self._finish(backend, None, waiting)
 
     def _finish(
         self, backend: Backend, training: "_Phase | None", evaluation: "_Phase | None"
-    ) -> Generator[Event, None, list[Done]]:
+    ) -> Generator[Progress | Evaluated, None, list[Done]]:
         """Run the phases at the same time to their ends; all that was done."""
         phases = [phase for phase in (training, evaluation) if phase is not None and phase.jobs]
         for phase in phases:
@@ -156,28 +159,35 @@ class Simulation:
         cohort = self.cohort(number)
         groups = by_group(sorted(cohort, key=_name))
         places = {client.name: place for members in groups.values() for place, client in enumerate(members)}
+        weights = {client.name: self.algorithm.weight(client) for client in cohort}
+        for group, members in groups.items():
+            if len({weights[client.name] is None for client in members}) > 1:
+                raise ConfigError(
+                    f"algorithm {type(self.algorithm).__name__}: weight is None for some clients of {group} and a number "
+                    "for others; allowed: one or the other for all clients of a task group"
+                )
         evaluate = BEFORE_AGGREGATION in self.stages and self._is_evaluated(number)
         jobs = []
         for client in cohort:
             instruction = self.algorithm.instruct(server, client, number)
-            jobs.append(Job("fit", instruction, evaluate, places[client.name], self.algorithm.weight(client)))
+            jobs.append(Job("fit", instruction, evaluate, places[client.name], weights[client.name]))
         return jobs
 
-    def _aggregate(self, server: State, training: "_Phase", backend: Backend) -> Trained:
+    def _aggregate(self, server: State, training: "_Phase") -> tuple[State, Trained]:
         started = time.perf_counter()
         updates = training.server_updates()
         server, diagnostics = self.algorithm.aggregate(server, updates, self.probe)
         reports = training.in_order()
-        return Trained(
+        trained = Trained(
             training.round,
             reports,
             diagnostics,
             {"fit": training.seconds, "aggregate": time.perf_counter() - started},
             bytes_up=sum(report.bytes_up for report in reports),
             bytes_down=sum(nbytes([*job.instruction.load, *job.instruction.anchor]) for job in training.jobs),
-            checkpoint=Checkpoint(training.round, server, backend.states()),
             is_evaluated=self._is_evaluated_after(training.round),
         )
+        return server, trained
 
     def _evaluation(self, server: State, number: int, keeping: Collection[str]) -> "_Phase":
         """After aggregation: each client as its next round starts. Round 0 always counts as after aggregation.

@@ -1,26 +1,13 @@
 """From round reports to the rows of a run's tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, HELD_OUT, TRAIN, TRAINING, Headline
 from mfed_ray.federation.simulation import Evaluated, Trained
-from mfed_ray.messages import ClientReport, ClientSpec
+from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
 from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Row, Table
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """What tells a run's rows from those of other runs."""
-
-    run_id: str
-    experiment: str
-    algorithm: str
-    seed: int
-    setting: str
-    """A digest of the configuration by which runs may be compared."""
 
 
 class Recorder:

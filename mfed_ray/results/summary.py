@@ -69,7 +69,7 @@ def _runs(results: pd.DataFrame) -> pd.DataFrame:
     """One row per run: its names, its setting, and whether it has reached its planned round."""
     runs = results.drop_duplicates("run_id").set_index("run_id")
     last = results.groupby("run_id")["round"].max().loc[runs.index]
-    # what an id has before its seed, to tell apart runs that were loaded one by one: see driver.identity
+    # what an id has before its seed, to tell apart runs that were loaded one by one: see experiment.identity
     config = runs.index.to_series().str.extract(r"-([^-]+-[^-]+)-[^-]+$", expand=False)
     variant = runs.get("variant", runs["algorithm"])
     planned = runs.get("rounds", last)

@@ -10,7 +10,6 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import ray
-import torch
 import yaml
 from ray._private import services
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
@@ -66,6 +65,8 @@ def own_node(address: str | None) -> list[Node]:
     """The node that ``connect`` would start here; none where it would join a cluster, or has."""
     if ray.is_initialized() or (address or os.environ.get("RAY_ADDRESS") or "local") != "local":
         return []
+    import torch
+
     return [{"name": socket.gethostname(), "CPU": float(get_num_cpus()), "GPU": float(torch.cuda.device_count())}]
 
 

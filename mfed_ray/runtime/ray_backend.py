@@ -1,12 +1,11 @@
 """Clients in Ray actors, each pinned to its share of CPUs and GPU."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-import torch
 
 from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.errors import ClientError, MfedError
@@ -14,7 +13,6 @@ from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State, Update
 from mfed_ray.runtime.chunks import chunks
 from mfed_ray.runtime.placement import Placement
-from mfed_ray.runtime.worker import TrainerFactory, Worker
 from mfed_ray.summation import PartialSum
 
 
@@ -52,11 +50,16 @@ class ClientActor:
 
     def __init__(self, gpus: float, path: Sequence[str]) -> None:
         import_from(path)
+        # here alone: whoever asks for actors needs neither torch nor models
+        import torch
+
+        import mfed_ray.experiment.trainers  # noqa: F401 - its seconds pass while the run's data are indexed
+
         if 0 < gpus < 1 and torch.cuda.is_available():
             # Ray's fractions do not limit memory; a twentieth is left to the processes' CUDA contexts
             torch.cuda.set_per_process_memory_fraction(0.95 * gpus)
         self._run: str | None = None
-        self._worker: Worker
+        self._worker: Any = None
         self._trees: dict[str, Params] = {}
 
     def run(
@@ -71,7 +74,13 @@ class ClientActor:
         reply = Reply(tuple(outcome.reports), tuple(outcome.updates), outcome.sums, tuple(outcome.states))
         return reply, outcome.states
 
-    def _worker_of(self, setup: list[Any]) -> Worker:
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a function here."""
+        return function(*arguments)
+
+    def _worker_of(self, setup: list[Any]) -> Any:
+        from mfed_ray.runtime.worker import Worker
+
         run = setup[0].hex()
         if self._run != run:
             self._worker, self._run = Worker(*ray.get(setup[0])), run
@@ -101,6 +110,15 @@ class ActorPool:
         )
         self.actors = [remote.remote(gpus, sys.path) for _ in range(placement.actors)]
 
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a function in the first actor. Raises what it raises, ClientError where the actor died."""
+        try:
+            return ray.get(self.actors[0].call.remote(function, *arguments))
+        except ray.exceptions.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, MfedError) else error) from None
+        except ray.exceptions.RayError as error:
+            raise ClientError(f"a client's process died before the first round and no retry helped: {error}") from error
+
     def close(self) -> None:
         """End the actors; Ray itself goes on."""
         for actor in self.actors:
@@ -129,9 +147,10 @@ class RayBackend:
         pool: ActorPool,
         clients: Sequence[ClientSpec],
         algorithm: Algorithm,
-        make_trainer: TrainerFactory,
+        make_trainer: Callable[[ClientSpec], Any],
         threads: int,
     ) -> None:
+        """``make_trainer`` builds clients' trainers in the actors (``runtime.worker.TrainerFactory``)."""
         self._pool = pool
         # held as long as the run lasts: an actor that is restarted fetches it again
         self._setup = [ray.put(({client.name: client for client in clients}, algorithm, make_trainer, threads))]

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mfed_ray.driver import identity as run_identity
 from mfed_ray.errors import ConfigError, PlacementError
 from mfed_ray.experiment import Experiment
+from mfed_ray.experiment.identity import identity as run_identity
 from mfed_ray.runtime.placement import Node, place
 from mfed_ray.sweep.distributions import Distribution
 from mfed_ray.sweep.points import Point, baselines, experiment_at, label, planned

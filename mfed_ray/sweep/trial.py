@@ -11,14 +11,14 @@ from typing import Any
 import ray
 from ray import tune
 
-from mfed_ray.driver import serial, serving, simulate
 from mfed_ray.errors import InputError, PlacementError, RunFolderError
+from mfed_ray.execution import simulate
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.backend import Backend
+from mfed_ray.experiment.clients import clients_by_name
 from mfed_ray.federation.simulation import Event, ends_round
-from mfed_ray.messages import ClientSpec
 from mfed_ray.results.curves import Curve, read_curve
 from mfed_ray.results.delta import delta_m, gain
+from mfed_ray.runtime.hosts import Host, RayHost, in_this_process
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, import_from
 from mfed_ray.storage import below, is_remote
@@ -98,7 +98,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         if self._events is None:
             check_shared(self._setting.folder)
             self._curve = read_curve(self._place)
-            self._events = simulate(experiment, self._place, self._backend, self._setting.directory, PATIENCE)
+            self._events = simulate(experiment, self._place, self._host, self._setting.directory, PATIENCE)
         while not (ahead := sorted(number for number in self._curve.rounds if number > self._told)):
             self._advance()
         self._told = ahead[0]
@@ -142,15 +142,15 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         return values[name] if headlines[name].higher_is_better else -values[name]
 
     @contextmanager
-    def _backend(self, experiment: Experiment, clients: list[ClientSpec]) -> Iterator[Backend]:
+    def _host(self, experiment: Experiment) -> Iterator[Host]:
         """Client actors in the trial's placement group, which outlive the run unless it fails."""
         if experiment.runtime.backend == "serial":
-            with serial(experiment, clients) as backend:
-                yield backend
+            with in_this_process(experiment) as host:
+                yield host
             return
-        pool = self._pool_for(experiment, len(clients))
+        pool = self._pool_for(experiment, len(clients_by_name(experiment)))
         try:
-            yield serving(pool, experiment, clients)
+            yield RayHost(experiment, pool)
         except Exception:
             self._drop_pool()
             raise

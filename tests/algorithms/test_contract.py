@@ -29,7 +29,6 @@ from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.simulation import Trained
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
@@ -294,14 +293,14 @@ def test_serial_is_ray_is_ray_with_a_killed_actor_is_resumed(
     inner = RayBackend(pool, simulation.everybody, subject.experiment.algorithm, factory, threads=1)
     backend = Killing(inner, process_ids(pool), round=2)
     resumed: Rounds = []
-    events = []
-    for event in simulation.run(backend, None):
-        events.append(event)
-        if isinstance(event, Trained) and event.round == 1:
-            checkpoint.save(tmp_path, event.checkpoint)
+    steps = []
+    for step in simulation.run(backend, None):
+        steps.append(step)
+        if isinstance(step, tuple) and step[0].round == 1:
+            checkpoint.save(tmp_path, step[1])
         elif backend.killed is not None and not resumed:  # while a new actor starts
             resumed = serially(subject.experiment, subject.clients, resume=checkpoint.load_latest(tmp_path))
-    for reported, expected in zip(whole(events), subject.rounds, strict=True):
+    for reported, expected in zip(whole(steps), subject.rounds, strict=True):
         assert_same(reported, expected)
     assert len(resumed) == 1
     assert_same(resumed[0], subject.rounds[2])

@@ -11,8 +11,9 @@ import torch
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
-from mfed_ray.experiment.federation import EncoderProbe, make_simulation
+from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.experiment.models import make_initial, make_model
+from mfed_ray.experiment.probe import EncoderProbe
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.params import decoders_of, encoder_of
 from mfed_ray.training import float_values

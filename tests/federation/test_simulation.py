@@ -24,7 +24,7 @@ from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.participation import all_must_return
-from mfed_ray.federation.simulation import Evaluated, Progress, Simulation, Trained
+from mfed_ray.federation.simulation import Evaluated, Progress, Simulation
 from mfed_ray.messages import Instruction, Params, State
 from mfed_ray.results import load_results
 from mfed_ray.results.tables import read_table
@@ -361,10 +361,11 @@ def test_a_resumed_run_is_evaluated_where_its_last_round_was_not(tiny: MakeExper
     made = make_clients(experiment)
     worker = Worker({client.name: client for client in made}, experiment.algorithm, TrainerFactory(experiment), 1)
     whole_run = list(make_simulation(experiment, made).run(SerialBackend(worker), None))
-    saved = {event.round: event.checkpoint for event in whole_run if isinstance(event, Trained)}
+    saved = {step[0].round: step[1] for step in whole_run if isinstance(step, tuple)}
 
     def told(evaluated: bool) -> list[tuple[str, int]]:
-        events = make_simulation(experiment, made).run(SerialBackend(worker), saved[1], evaluated)
+        steps = make_simulation(experiment, made).run(SerialBackend(worker), saved[1], evaluated)
+        events = [step[0] if isinstance(step, tuple) else step for step in steps]
         return [(type(event).__name__, event.round) for event in events if not isinstance(event, Progress)]
 
     assert told(evaluated=True) == [("Trained", 2), ("Evaluated", 2)]

@@ -5,12 +5,11 @@ from typing import Any
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.evaluation import Headline
-from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.simulation import Evaluated, Trained, ends_round
-from mfed_ray.messages import ClientReport, ClientSpec, State
+from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
 from mfed_ray.progress import headlines
 from mfed_ray.results.curves import Curve, read_curve
-from mfed_ray.results.recorder import Recorder, RunIdentity
+from mfed_ray.results.recorder import Recorder
 from mfed_ray.results.run_folder import RunFolder
 from tests.results.conftest import MakeRun, rewrite_as_version_2
 
@@ -39,8 +38,7 @@ def record(folder: Path, *rounds: list[Trained | Evaluated], config: Mapping[str
 
 def events_of(number: int, fitted: list[ClientReport], evaluated: list[ClientReport]) -> list[Trained | Evaluated]:
     """A round's; without an evaluation after aggregation where nobody was evaluated then."""
-    empty = Checkpoint(number, State(), {})
-    trained = Trained(number, fitted, Diagnostics(), {}, 0, 0, empty, is_evaluated=bool(evaluated))
+    trained = Trained(number, fitted, Diagnostics(), {}, 0, 0, is_evaluated=bool(evaluated))
     return [trained, *([Evaluated(number, evaluated, 0.0)] if evaluated else [])]
 
 

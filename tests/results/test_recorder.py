@@ -3,10 +3,9 @@ from pathlib import Path
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.evaluation import Headline
-from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.simulation import Evaluated, Trained
-from mfed_ray.messages import ClientReport, ClientSpec, State
-from mfed_ray.results.recorder import Recorder, RunIdentity, is_evaluated
+from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
+from mfed_ray.results.recorder import Recorder, is_evaluated
 from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.results.tables import METRICS, open_table, read_table
 from tests.results.conftest import rewrite_as_version_2
@@ -19,9 +18,8 @@ CLIENTS = [
 CONFIG = {"name": "tiny", "rounds": 2}
 HEADLINES = {"saliency": Headline("max_miou", higher_is_better=True)}
 FIRST, SECOND = (client.name for client in CLIENTS)
-NOTHING = Checkpoint(0, State(), {})
 INITIAL = (
-    Trained(0, [], Diagnostics(), {}, 0, 0, NOTHING, is_evaluated=True),
+    Trained(0, [], Diagnostics(), {}, 0, 0, is_evaluated=True),
     Evaluated(0, [ClientReport(FIRST, {}, {"saliency": {"max_miou": 0.5}})], 0.0),
 )
 TRAINED = Trained(
@@ -37,7 +35,6 @@ TRAINED = Trained(
     {"fit": 1.0, "aggregate": 0.25},
     bytes_up=1000,
     bytes_down=2000,
-    checkpoint=NOTHING,
     is_evaluated=True,
 )
 EVALUATED = Evaluated(
@@ -98,7 +95,7 @@ def test_costs_of_a_round_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_round_of_nobody_has_no_memory(tmp_path: Path) -> None:
-    recorder(tmp_path).record(Trained(2, [], Diagnostics(), {"fit": 0.5}, 0, 0, NOTHING, is_evaluated=False))
+    recorder(tmp_path).record(Trained(2, [], Diagnostics(), {"fit": 0.5}, 0, 0, is_evaluated=False))
     row = read_table(tmp_path / "rounds.parquet").iloc[0]
     assert (row["fit_seconds"], row["evaluate_seconds"], row["peak_memory_bytes"]) == (0.5, 0.0, 0)
 

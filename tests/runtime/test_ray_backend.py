@@ -17,7 +17,6 @@ from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation.backend import Done, Job
-from mfed_ray.federation.simulation import Trained
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.runtime.cluster import preflight
 from mfed_ray.runtime.placement import Placement
@@ -70,10 +69,9 @@ def backend(experiment: Experiment, algorithm: Algorithm, pool: ActorPool) -> Ra
 
 def last_server(experiment: Experiment, algorithm: Algorithm, pool: ActorPool) -> State:
     simulation = make_simulation(experiment, make_clients(experiment))
-    trained = [
-        event for event in simulation.run(backend(experiment, algorithm, pool), None) if isinstance(event, Trained)
-    ]
-    return trained[-1].checkpoint.server
+    steps = simulation.run(backend(experiment, algorithm, pool), None)
+    *_, (_, last) = [step for step in steps if isinstance(step, tuple)]
+    return last.server
 
 
 def test_a_killed_actor_changes_no_bit(tiny: MakeExperiment, pool: ActorPool, tmp_path: Path) -> None:

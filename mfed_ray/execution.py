@@ -1,0 +1,61 @@
+"""One run from its configuration to its last round, in this process; its clients live where its host has them."""
+
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mfed_ray.environment import environment
+from mfed_ray.errors import RunFolderError
+from mfed_ray.experiment import Experiment
+from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.federation import make_simulation
+from mfed_ray.experiment.identity import identity
+from mfed_ray.federation.simulation import Event
+from mfed_ray.recording import is_finished, recorded
+from mfed_ray.results.run_folder import FREE_KEYS, RunFolder
+from mfed_ray.runtime.hosts import MakeHost
+from mfed_ray.storage import Mirror, is_remote
+
+Place = str | Path
+"""Where a run's folder is: a path, or a URI as ``mfed_ray.storage`` knows them."""
+
+
+def simulate(
+    experiment: Experiment, place: Place, make_host: MakeHost, directory: Path, patience: float = 20.0
+) -> Generator[Event, None, None]:
+    """Run the rounds that are left. Relative paths of the experiment start from ``directory``.
+
+    A folder that another run holds is waited for, ``patience`` seconds.
+    """
+    with _workplace(place) as (path, keep):
+        folder, config = RunFolder(path), experiment.resolved()
+        folder.check(config, FREE_KEYS)
+        if is_finished(folder, experiment.rounds, experiment.evaluation.stages):
+            return
+        located = experiment.located(directory)
+        with make_host(located) as host:
+            clients = make_clients(located)  # while the clients' processes start
+            start = host.start(clients)
+            simulation = make_simulation(located, clients, start.initial)
+            _ = simulation.start  # before anything is written: the algorithm may refuse these clients
+            with folder.locked(patience):
+                backend = host.backend(simulation.everybody)
+                run, started = identity(experiment), environment(directory)
+                yield from recorded(simulation, backend, folder, config, run, started, start.headlines, keep)
+
+
+@contextmanager
+def _workplace(place: Place) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A run's folder on this machine, and what brings it to where it belongs: for a path, that is done already."""
+    if not is_remote(place):
+        yield Path(place), lambda: None
+        return
+    mirror = Mirror(str(place))
+    with tempfile.TemporaryDirectory(prefix="mfed_ray_") as scratch:
+        folder = Path(scratch)
+        mirror.pull(folder)
+        try:
+            yield folder, lambda: mirror.push(folder)
+        except RunFolderError as error:
+            raise RunFolderError(str(error).replace(scratch, str(place))) from error

@@ -1,0 +1,28 @@
+"""By what names a run's rows are known, and which runs may be compared."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mfed_ray.experiment.schema import Experiment
+from mfed_ray.messages import RunIdentity
+
+
+def identity(experiment: Experiment) -> RunIdentity:
+    """The run's names in the tables.
+
+    Its id is NAME-ALGORITHM-SETTING-HYPERPARAMETERS-seedSEED: a digest of all else that can change its results, which
+    runs must share to be compared, and one of the algorithm's own values.
+    """
+    config = experiment.resolved()
+    setting = {key: value for key, value in config.items() if key not in ("algorithm", "runtime", "seed")}
+    setting["threads"] = experiment.runtime.threads_per_client
+    name, algorithm, seed = experiment.name, experiment.algorithm_name, experiment.seed
+    digest = _digest(setting)
+    run_id = f"{name}-{algorithm}-{digest}-{_digest(config['algorithm'])}-seed{seed}"
+    return RunIdentity(run_id, name, algorithm, seed, digest)
+
+
+def _digest(tree: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(tree, sort_keys=True).encode(), digest_size=4).hexdigest()
