@@ -117,7 +117,7 @@ def test_a_run_that_starts_anywhere_by_hand() -> None:
 @pytest.mark.parametrize("count", range(1, 21))
 def test_same_bits_whoever_adds_up_what(count: int) -> None:
     """Weights are whole numbers here, as numbers of examples are: their sum is exact in any order."""
-    for seed in range(3):
+    for seed in range(2):
         nodes = drawn(count, seed)
         expected = weighted(nodes)
         for sums in cuts(nodes, seed):
@@ -144,9 +144,8 @@ def test_places_from_0_on_leave_as_few_nodes_as_can_be(count: int) -> None:
 
 
 def test_a_single_client_comes_back_bit_for_bit() -> None:
-    bits = np.array(
-        [0x80000000, 0x00000001, 0x7F7FFFFF, 0xFF800000, 0x7FC12345], np.uint32
-    )  # -0, least, most, -inf, nan
+    # -0, the least, the most, -inf, and a signalling nan, which any arithmetic would change
+    bits = np.array([0x80000000, 0x00000001, 0x7F7FFFFF, 0xFF800000, 0x7F812345], np.uint32)
     (node,) = folded([PartialSum(0, 0, 0.3, {"w": bits.view(np.float32)})])
     assert mean([node])["w"].view(np.uint32).tolist() == bits.tolist()
     assert weighted_mean([node.params], [0.3])["w"].view(np.uint32).tolist() == bits.tolist()

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -119,13 +120,18 @@ def test_fedavg() -> None:
     assert federation.states == dict.fromkeys(("a0", "a1", "b0"), State())
 
 
-def test_fedavg_with_one_encoder() -> None:
-    federation = Federation(FedAvg(scope="all"), [A0, A1, B0])
+@pytest.mark.parametrize(
+    ("weighting", "encoder", "decoder"),
+    # alike: (6 + 12 - 6)/3, however the clients are added up first, and (6 + 12)/2
+    [("examples", 2.25, 10.5), ("uniform", 4, 9)],
+)
+def test_fedavg_with_one_encoder(weighting: Literal["examples", "uniform"], encoder: float, decoder: float) -> None:
+    federation = Federation(FedAvg(scope="all", weighting=weighting), [A0, A1, B0])
     federation.play()
     assert federation.trees() == {
-        "encoder/a": {"encoder": 2.25},
-        "decoder/a": {"a": 10.5},
-        "encoder/b": {"encoder": 2.25},
+        "encoder/a": {"encoder": encoder},
+        "decoder/a": {"a": decoder},
+        "encoder/b": {"encoder": encoder},
         "decoder/b": {"b": -6},
     }
     assert federation.server.params["encoder/a"] is federation.server.params["encoder/b"]
@@ -136,25 +142,21 @@ def test_fedprox() -> None:
     federation = Federation(FedProx(proximal_weight=1), [A0, A1, B0])
     fits = federation.play()
     assert numbers(fits["a0"].params) == {"encoder": 5, "a": 5}
-    assert federation.trees() == FEDPROX_ROUND_1
+    assert federation.trees() == {
+        "encoder/a": {"encoder": 8.75},
+        "decoder/a": {"a": 8.75},
+        "encoder/b": {"encoder": -5},
+        "decoder/b": {"b": -5},
+    }
     # from w = 17.5 gaps of -1.5 and 14.5, mean 10.5; b0 from -10 a gap of -6
     fits = federation.play()
     assert numbers(fits["a0"].params) == {"encoder": 8.75 - 1.5 * 5 / 16, "a": 8.75 - 1.5 * 5 / 16}
-    assert federation.trees() == FEDPROX_ROUND_2
-
-
-FEDPROX_ROUND_1 = {
-    "encoder/a": {"encoder": 8.75},
-    "decoder/a": {"a": 8.75},
-    "encoder/b": {"encoder": -5},
-    "decoder/b": {"b": -5},
-}
-FEDPROX_ROUND_2 = {
-    "encoder/a": {"encoder": 8.75 + 10.5 * 5 / 16},
-    "decoder/a": {"a": 8.75 + 10.5 * 5 / 16},
-    "encoder/b": {"encoder": -5 - 6 * 5 / 16},
-    "decoder/b": {"b": -5 - 6 * 5 / 16},
-}
+    assert federation.trees() == {
+        "encoder/a": {"encoder": 8.75 + 10.5 * 5 / 16},
+        "decoder/a": {"a": 8.75 + 10.5 * 5 / 16},
+        "encoder/b": {"encoder": -5 - 6 * 5 / 16},
+        "decoder/b": {"b": -5 - 6 * 5 / 16},
+    }
 
 
 def test_fedper() -> None:
@@ -252,15 +254,15 @@ def test_fedamp_by_distance() -> None:
 
 
 def test_matfl_in_two_groups() -> None:
-    # encoders 6, 12, -6, from their mean 4: 2, 8, -10; a0 and a1 go one way, and are averaged alike: 9
-    federation = Federation(MaTFL(), [A0, A1, B0])
+    # encoders 6, 30, 12, from their mean 16: -10, 14, -4; a0 and b0 go one way, and are averaged alike: 9
+    federation = Federation(MaTFL(), [A0, client("a1", 3, a=80), client("b0", 4, b=32)])
     federation.play()
-    assert federation.trees() == {"a0": {"encoder": 9}, "a1": {"encoder": 9}, "b0": {"encoder": -6}}
-    assert federation.kept("a1") == {"a": 12}
-    # gaps 16 - 15, 32 - 21, -16 + 12: encoders 9.375, 13.125, -7.5, mean 5; the groups stay
+    assert federation.trees() == {"a0": {"encoder": 9}, "a1": {"encoder": 30}, "b0": {"encoder": 9}}
+    assert [federation.kept(name) for name in ("a0", "a1", "b0")] == [{"a": 6}, {"a": 30}, {"b": 12}]
+    # gaps 16 - 15, 80 - 60, 32 - 21: encoders 9.375, 37.5, 13.125, mean 20; the groups stay
     fits = federation.play()
     assert numbers(fits["a0"].params) == {"encoder": 9.375}
-    assert federation.trees() == {"a0": {"encoder": 11.25}, "a1": {"encoder": 11.25}, "b0": {"encoder": -7.5}}
+    assert federation.trees() == {"a0": {"encoder": 11.25}, "a1": {"encoder": 37.5}, "b0": {"encoder": 11.25}}
 
 
 def test_matfl_by_cosine() -> None:
@@ -340,14 +342,26 @@ def test_mfed_with_plain_fusion() -> None:
 
 
 def test_mfed_without_fusion() -> None:
-    # from the global decoder, with lambda = mu = 1: each group does what FedProx does
-    settings = {"encoder_proximal_weight": 1, "decoder_proximal_weight": 1, "decoder_init": "global"}
+    # mu = 1 on the encoder: 5/16 of a gap g, as of FedProx. lambda = 2 on the decoder: step 2 adds (g/2 - 2 g/4)/4 = 0
+    # the mean gap of a is (16 + 3 * 32)/4 = 28
+    settings = {"encoder_proximal_weight": 1, "decoder_proximal_weight": 2, "decoder_init": "global"}
     federation = Federation(MFed.model_validate({**settings, "correlation_threshold": 1.5}), [A0, A1, B0])
     federation.play()
-    assert federation.trees() == FEDPROX_ROUND_1
+    assert federation.trees() == {
+        "encoder/a": {"encoder": 8.75},
+        "decoder/a": {"a": 7},
+        "encoder/b": {"encoder": -5},
+        "decoder/b": {"b": -4},
+    }
     assert federation.diagnostics.fused == {("a", "a"), ("b", "b")}
+    # from the global decoder, w = 15.75, gaps of 0.25 and 16.25, mean 12.25; b0 from -9 a gap of -7
     federation.play()
-    assert federation.trees() == FEDPROX_ROUND_2
+    assert federation.trees() == {
+        "encoder/a": {"encoder": 8.75 + 12.25 * 5 / 16},
+        "decoder/a": {"a": 7 + 12.25 / 4},
+        "encoder/b": {"encoder": -5 - 7 * 5 / 16},
+        "decoder/b": {"b": -4 - 7 / 4},
+    }
     assert federation.states == dict.fromkeys(("a0", "a1", "b0"), State())
 
 

@@ -36,11 +36,14 @@ class ToyTrainer:
     def train(
         self, round_number: int, proximal: Sequence[Proximal] = (), parts: Sequence[Part] = ("model",)
     ) -> Metrics:
-        """Plain gradient steps; the mean loss of each task over its steps. The number of the round changes nothing."""
+        """Plain gradient steps; the mean loss of each task over its steps. The number of the round changes nothing.
+
+        Of S steps and P parts the turn number k ends with step S k // P, as with ``mfed_ray.training.Trainer``.
+        """
         del round_number
         losses: dict[str, list[float]] = {}
         for step, batch in enumerate(self.batches):
-            part = parts[step * len(parts) // len(self.batches)]
+            part = parts[((step + 1) * len(parts) - 1) // len(self.batches)]
             gradient = {name: np.zeros_like(value) for name, value in self.w.items()}
             for task, (x, y) in batch.items():
                 encoder, decoder = "encoder.w", f"decoders.{task}.w"
