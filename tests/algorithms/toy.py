@@ -1,0 +1,68 @@
+"""A trainer that is as small as an algorithm allows: a linear model, w.x, whose rounds can be worked by hand."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfed_ray.algorithms.contract import Metrics
+from mfed_ray.messages import Params, Part, Proximal, State
+
+Vector = NDArray[np.float32]
+Batch = Mapping[str, tuple[Vector, float]]
+"""By task: x, [numbers of w], and y."""
+
+
+@dataclass
+class ToyTrainer:
+    """Predicts w.x for task t, w = encoder.w + decoders.t.w; a ``mfed_ray.algorithms.contract.Trainer``.
+
+    A batch's loss is 1/2 (w.x - y)^2, summed over its tasks. A round is one gradient step for each batch. So a step
+    with x = 1 for one task adds a quarter of y - w to encoder and decoder, if no proximal term pulls them.
+    """
+
+    initial: Params
+    batches: Sequence[Batch]
+    rate: float = 0.25
+    seed: int = 0
+    w: dict[str, Vector] = field(default_factory=dict, init=False)
+
+    def start(self, state: State, *overlays: Params) -> None:
+        """Initial values, over them the client's, over them the overlays."""
+        trees = (self.initial, state.params.get("model", {}), *overlays)
+        self.w = {name: value.copy() for tree in trees for name, value in tree.items()}
+
+    def train(
+        self, round_number: int, proximal: Sequence[Proximal] = (), parts: Sequence[Part] = ("model",)
+    ) -> Metrics:
+        """Plain gradient steps; the mean loss of each task over its steps. The number of the round changes nothing.
+
+        Of S steps and P parts the turn number k ends with step S k // P, as with ``mfed_ray.training.Trainer``.
+        """
+        del round_number
+        losses: dict[str, list[float]] = {}
+        for step, batch in enumerate(self.batches):
+            part = parts[((step + 1) * len(parts) - 1) // len(self.batches)]
+            gradient = {name: np.zeros_like(value) for name, value in self.w.items()}
+            for task, (x, y) in batch.items():
+                encoder, decoder = "encoder.w", f"decoders.{task}.w"
+                error = float((self.w[encoder] + self.w[decoder]) @ x) - y
+                losses.setdefault(task, []).append(error**2 / 2)
+                gradient[encoder] += error * x
+                gradient[decoder] += error * x
+            for term in proximal:
+                for name, anchor in term.anchor.items():
+                    gradient[name] += term.weight * (self.w[name] - anchor)
+            for name in self.w:
+                if part == "model" or name.startswith("encoder.") == (part == "encoder"):
+                    self.w[name] = self.w[name] - self.rate * gradient[name]
+        return {task: {"loss": sum(values) / len(values)} for task, values in losses.items()}
+
+    def shared(self) -> dict[str, Vector]:
+        """Copies of the whole model."""
+        return {name: value.copy() for name, value in self.w.items()}
+
+    def state(self, keep: Params | None = None) -> State:
+        """Nothing but ``keep``."""
+        return State({"model": keep} if keep else {})

@@ -1,0 +1,229 @@
+"""The tree of partial sums: by hand, against float64, and the same bits however the clients are cut into runs."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mfed_ray import summation
+from mfed_ray.messages import Params
+from mfed_ray.summation import PartialSum, add, mean, weighted_mean
+
+CHUNK = summation._CHUNK
+SHAPES = {"encoder.w": (3, 5), "encoder.scale": (), "encoder.nothing": (0,), "decoders.a.w": (70,)}
+Shapes = dict[str, tuple[int, ...]]
+
+
+def tree(*values: float) -> Params:
+    return {"w": np.array(values, np.float32)}
+
+
+def leaves(numbers: Sequence[float], weights: Sequence[float] | None = None) -> list[PartialSum]:
+    """A client of one number at each place."""
+    weights = [1.0] * len(numbers) if weights is None else weights
+    return [PartialSum(place, 0, weights[place], tree(number)) for place, number in enumerate(numbers)]
+
+
+def folded(nodes: Sequence[PartialSum]) -> list[PartialSum]:
+    """A run of neighbours as a process adds it up."""
+    total: list[PartialSum] = []
+    for node in nodes:
+        total = add(total, node)
+    return total
+
+
+def drawn(count: int, seed: int, shapes: Shapes = SHAPES) -> list[PartialSum]:
+    """Clients of normal numbers over six orders of magnitude, with numbers of examples as weights."""
+    rng = np.random.default_rng([seed, count])
+
+    def values(shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return np.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-3, 4, shape), np.float32)
+
+    return [
+        PartialSum(place, 0, float(rng.integers(1, 1000)), {name: values(shape) for name, shape in shapes.items()})
+        for place in range(count)
+    ]
+
+
+def cuts(nodes: Sequence[PartialSum], seed: int) -> Iterator[list[PartialSum]]:
+    """The nodes that several processes hand in, in any order: all in one run, each alone, and by chance."""
+    rng = np.random.default_rng([seed, len(nodes)])
+    inner = range(1, len(nodes))
+    for inside in ([], list(inner), *(sorted(rng.permutation(inner)[: rng.integers(len(nodes))]) for _ in range(4))):
+        ends = [0, *map(int, inside), len(nodes)]
+        sums = [node for start, end in pairwise(ends) for node in folded(nodes[start:end])]
+        yield [sums[index] for index in rng.permutation(len(sums))]
+
+
+def weighted(nodes: Sequence[PartialSum]) -> Params:
+    return weighted_mean([node.params for node in nodes], [node.weight for node in nodes])
+
+
+def assert_same_bits(a: Params, b: Params) -> None:
+    assert list(a) == list(b)
+    for name, value in a.items():
+        other = b[name]
+        assert value.dtype == other.dtype == np.float32
+        assert value.shape == other.shape
+        assert value.tobytes() == other.tobytes(), name
+
+
+def test_weighted_mean_by_hand() -> None:
+    # (1 * 1 + 3 * 5) / 4,  (1 * 2 - 3 * 2) / 4
+    assert weighted_mean([tree(1, 2), tree(5, -2)], [1, 3])["w"].tolist() == [4, -1]
+
+
+def test_places_of_a_tree_by_hand() -> None:
+    """Seven places: ((0 + 1) + (2 + 3)) + ((4 + 5) + 6); the right half is short of place 7.
+
+    A number of 1 beside 2^60 is lost: float64 has steps of 256 there. So 1 is in the mean or not, as sums are nested.
+    """
+    big = 2.0**60
+    # (big + 1) + (-big + 1) = 0; one after the other: ((big + 1) - big) + 1 = 1
+    assert mean(leaves([big, 1, -big, 1]))["w"].tolist() == [0]
+    # (1 + 0) + ((big - big) + 0) = 1; one after the other: (1 + big) - big = 0
+    assert mean(leaves([1, 0, 0, 0, big, -big, 0]))["w"].tolist() == [np.float32(1 / 7)]
+    # 1 + ((big + 0) - big) = 1; with the last place on top of the six: (1 + big) - big = 0
+    assert mean(leaves([1, 0, 0, 0, big, 0, -big]))["w"].tolist() == [np.float32(1 / 7)]
+    # (0 + (big + 1)) - big = 0; if the places 4 and 5 went to the left half one by one: (big + 0) - big + 1
+    assert mean(leaves([0, 0, 0, 0, big, 1, -big]))["w"].tolist() == [0]
+
+
+def test_partial_sums_by_hand() -> None:
+    # 7 = 4 + 2 + 1 places: three nodes; sums of weight times number 1..7
+    nodes = folded(leaves([1, 2, 3, 4, 5, 6, 7], [1, 2, 1, 2, 1, 2, 1]))
+    assert [(node.place, node.level, node.weight) for node in nodes] == [(0, 2, 6), (4, 1, 3), (6, 0, 1)]
+    assert [node.params["w"].tolist() for node in nodes] == [[1 + 4 + 3 + 8], [5 + 12], [7]]
+    assert mean(nodes)["w"].tolist() == [4]  # (16 + 17 + 7) / 10
+
+
+def test_a_run_that_starts_anywhere_by_hand() -> None:
+    # places 3 to 6: 3 is a right half whose left one is elsewhere, 4 and 5 are a node, 6 is short of 7
+    nodes = folded(leaves(range(8))[3:7])
+    assert [(node.place, node.level, node.params["w"].tolist()) for node in nodes] == [
+        (3, 0, [3]),
+        (4, 1, [9]),
+        (6, 0, [6]),
+    ]
+    left, right = leaves(range(8))[2], leaves(range(8))[3]
+    assert left.is_half_before(right)
+    assert not right.is_half_before(leaves(range(8))[4])
+    assert not right.is_half_before(left)
+    assert not left.is_half_before(nodes[1])
+
+
+@pytest.mark.parametrize("count", range(1, 21))
+def test_same_bits_whoever_adds_up_what(count: int) -> None:
+    """Weights are whole numbers here, as numbers of examples are: their sum is exact in any order."""
+    for seed in range(2):
+        nodes = drawn(count, seed)
+        expected = weighted(nodes)
+        for sums in cuts(nodes, seed):
+            assert_same_bits(mean(sums), expected)
+
+
+@pytest.mark.parametrize("count", range(1, 21))
+def test_as_exact_as_float32_allows(count: int) -> None:
+    nodes = drawn(count, seed=7)
+    weights = np.array([node.weight for node in nodes])
+    for name, value in weighted(nodes).items():
+        reference = np.tensordot(weights, np.stack([node.params[name].astype(np.float64) for node in nodes]), 1)
+        reference /= weights.sum()
+        assert (np.abs(value - reference) <= np.spacing(np.abs(value))).all()
+
+
+@pytest.mark.parametrize("count", range(1, 21))
+def test_places_from_0_on_leave_as_few_nodes_as_can_be(count: int) -> None:
+    """A node for each bit of the count, the largest first, whose weights add up."""
+    nodes = folded(drawn(count, seed=1))
+    assert len(nodes) == count.bit_count()
+    assert [1 << node.level for node in nodes] == [1 << bit for bit in range(5, -1, -1) if count >> bit & 1]
+    assert sum(node.weight for node in nodes) == sum(node.weight for node in drawn(count, seed=1))
+
+
+def test_a_single_client_comes_back_bit_for_bit() -> None:
+    # -0, the least, the most, -inf, and a signalling nan, which any arithmetic would change
+    bits = np.array([0x80000000, 0x00000001, 0x7F7FFFFF, 0xFF800000, 0x7F812345], np.uint32)
+    (node,) = folded([PartialSum(0, 0, 0.3, {"w": bits.view(np.float32)})])
+    assert mean([node])["w"].view(np.uint32).tolist() == bits.tolist()
+    assert weighted_mean([node.params], [0.3])["w"].view(np.uint32).tolist() == bits.tolist()
+
+
+def test_sums_are_float64_and_rounded_once() -> None:
+    # 2^24 + 1 has no float32: ((2^24 + 1) + (1 + 0)) / 4 would be 2^22 from float32 sums; 2^22 + 0.5 it is
+    (node,) = folded(leaves([2**24, 1, 1, 0]))
+    assert node.params["w"].dtype == np.float64
+    assert (node.level, node.params["w"].tolist()) == (2, [2**24 + 2])
+    assert mean([node])["w"].tolist() == [2**22 + 0.5]
+    # sums beyond the largest float32 are none in float64
+    largest = float(np.finfo(np.float32).max)
+    assert weighted_mean([tree(largest), tree(largest)], [3, 5])["w"].tolist() == [largest]
+
+
+def test_joining_adds_to_the_left_sum_in_place() -> None:
+    """No more than a sum of each level is held: a new one is made of two clients, then goes on."""
+    nodes = folded(leaves([1, 2, 3]))
+    total = nodes[0].params["w"]
+    (node,) = add(nodes, leaves([1, 2, 3, 4])[3])
+    assert node.params["w"] is total
+    assert total.tolist() == [10]
+
+
+def test_what_clients_sent_is_left_alone() -> None:
+    nodes = drawn(7, seed=2)
+    before = [{name: value.copy() for name, value in node.params.items()} for node in nodes]
+    for node in nodes:
+        for value in node.params.values():
+            value.setflags(write=False)
+    sums = folded(nodes)
+    first = mean(sums)
+    assert_same_bits(mean(sums), first)  # nor does a mean use up the sums
+    weighted(nodes)
+    for node, copy in zip(nodes, before, strict=True):
+        assert_same_bits(node.params, copy)
+    assert not any(np.shares_memory(first[name], node.params[name]) for node in nodes for name in first)
+
+
+@pytest.mark.parametrize("order", ["F", "strided"])
+def test_arrays_of_any_layout(order: str) -> None:
+    nodes = drawn(3, seed=3, shapes={"w": (4, 6)})
+    other = [PartialSum(node.place, 0, node.weight, {"w": _laid_out(node.params["w"], order)}) for node in nodes]
+    assert_same_bits(mean(folded(other)), weighted(nodes))
+
+
+def _laid_out(value: NDArray[np.float32], order: str) -> NDArray[np.float32]:
+    if order == "F":
+        return np.asfortranarray(value)
+    wide = np.zeros((4, 12), np.float32)
+    wide[:, ::2] = value
+    return wide[:, ::2]
+
+
+@pytest.mark.parametrize("cores", [None, 1, 3])
+@pytest.mark.parametrize("size", [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5])
+def test_chunks_and_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch, size: int, cores: int | None) -> None:
+    nodes = drawn(5, seed=4, shapes={"w": (size,), "scale": (), "nothing": (0,)})
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    whole = mean(folded(nodes))
+    assert_same_bits(weighted(nodes), whole)
+    a, b, c, d, e = (node.weight * node.params["w"].astype(np.float64) for node in nodes)
+    expected = (((a + b) + (c + d)) + e) / sum(node.weight for node in nodes)
+    assert whole["w"].tobytes() == expected.astype(np.float32).tobytes()
+    monkeypatch.setattr(summation, "_CHUNK", 1000)
+    assert_same_bits(mean(folded(nodes)), whole)
+
+
+@pytest.mark.parametrize("shapes", [{}, {"nothing": (0,)}, {"scale": ()}], ids=str)
+def test_trees_with_hardly_anything(shapes: Shapes) -> None:
+    nodes = drawn(3, seed=5, shapes=shapes)
+    expected = {
+        name: np.asarray(sum(node.weight * node.params[name].astype(np.float64) for node in nodes), np.float64)
+        / sum(node.weight for node in nodes)
+        for name in shapes
+    }
+    for sums in (nodes, folded(nodes)):
+        result = mean(sums)
+        assert {name: value.shape for name, value in result.items()} == shapes
+        assert all(np.array_equal(value, expected[name].astype(np.float32)) for name, value in result.items())
