@@ -227,3 +227,15 @@ def test_trees_with_hardly_anything(shapes: Shapes) -> None:
         result = mean(sums)
         assert {name: value.shape for name, value in result.items()} == shapes
         assert all(np.array_equal(value, expected[name].astype(np.float32)) for name, value in result.items())
+
+
+def test_weights_are_added_along_the_tree_as_well() -> None:
+    """.3 + .4 + .5 + .6 is 1.8 by halves and 1.7999999999999998 from left to right."""
+    up = float(np.nextafter(np.float32(1), np.float32(2)))
+    trees: list[Params] = [{"w": np.array([value], np.float32)} for value in (1.0, up, up, 1.0)]
+    weights = [0.3, 0.4, 0.5, 0.6]
+    nodes: list[PartialSum] = []
+    for place, (weight, tree) in enumerate(zip(weights, trees, strict=True)):
+        nodes = add(nodes, PartialSum(place, 0, weight, tree))
+    assert len(nodes) == 1
+    assert np.array_equal(mean(nodes)["w"], weighted_mean(trees, weights)["w"])

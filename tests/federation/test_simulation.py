@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.driver import run
-from mfed_ray.errors import ClientError, DataError
+from mfed_ray.errors import ClientError, ConfigError, DataError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
@@ -25,7 +26,7 @@ from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.participation import all_must_return
 from mfed_ray.federation.simulation import Evaluated, Progress, Simulation
-from mfed_ray.messages import Instruction, Params, State
+from mfed_ray.messages import ClientSpec, Instruction, Params, State
 from mfed_ray.results import load_results
 from mfed_ray.results.tables import read_table
 from mfed_ray.runtime.serial import SerialBackend
@@ -378,3 +379,17 @@ def test_the_default_policy_ends_the_run_with_what_a_client_failed_with() -> Non
         all_must_return(Failed((job,), DataError("image 7 is broken")))
     with pytest.raises(ClientError, match=r"^clients saliency-0 did not return in time; allowed: that all clients"):
         all_must_return(Late((job,)))
+
+
+class HalfWeighted(FedAvg):
+    """FedAvg that would have one client's update as it is, and another's added up."""
+
+    def weight(self, client: ClientSpec) -> float | None:  # type: ignore[override]
+        return None if client.name.endswith("0") else 1.0
+
+
+def test_a_group_is_added_up_as_a_whole_or_not_at_all(tiny: MakeExperiment) -> None:
+    federation = replace(simulation(tiny(algorithm=FEDAVG)), algorithm=HalfWeighted())
+    message = r"^algorithm HalfWeighted: weight is None for some clients of semantic_segmentation, a number for others"
+    with pytest.raises(ConfigError, match=message):
+        federation._fit_jobs(federation.start, 1)
