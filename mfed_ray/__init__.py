@@ -1,17 +1,48 @@
-"""Multi-task federated learning with an encoder-decoder structure, simulated on Ray."""
+"""Multi-task federated learning with an encoder-decoder structure, simulated on Ray.
+
+Run and read: ``load_experiment``, ``run``, ``load``, ``load_results``, ``summarise``. What an algorithm of one's own is
+made of (docs/own_algorithm.md): ``Algorithm`` and the types that its four functions take and give. Every error that the
+package raises on purpose is a ``MfedError``; ``mfed_ray.errors`` draws the tree.
+"""
 
 from importlib import import_module
 from typing import Any
 
-_EXPORTS = {
-    "load": "mfed_ray.results",
-    "load_experiment": "mfed_ray.experiment",
-    "load_results": "mfed_ray.results",
-    "run": "mfed_ray.driver",
-    "summarise": "mfed_ray.results",
+_HOMES = {
+    "mfed_ray.algorithms.contract": (
+        "Algorithm",
+        "Diagnostics",
+        "Fit",
+        "Probe",
+        "Trainer",
+        "by_group",
+        "common_encoder",
+    ),
+    "mfed_ray.driver": ("run",),
+    "mfed_ray.errors": (
+        "CheckpointError",
+        "ClientError",
+        "ConfigError",
+        "DataError",
+        "DriverError",
+        "InputError",
+        "MfedError",
+        "PlacementError",
+        "ResultsWarning",
+        "RunFolderError",
+        "RunInterruptedError",
+        "SweepError",
+        "WeightsError",
+    ),
+    "mfed_ray.experiment": ("load_experiment", "parse_experiment"),
+    "mfed_ray.messages": ("ClientSpec", "Instruction", "Params", "Proximal", "State", "Update"),
+    "mfed_ray.params": ("decoders_of", "encoder_of"),
+    "mfed_ray.results": ("load", "load_results", "summarise"),
+    "mfed_ray.summation": ("weighted_mean",),
 }
+_EXPORTS = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["load", "load_experiment", "load_results", "run", "summarise"]
+__all__ = sorted(_EXPORTS)
 
 
 def __getattr__(name: str) -> Any:

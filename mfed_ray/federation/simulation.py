@@ -163,8 +163,8 @@ class Simulation:
         for group, members in groups.items():
             if len({weights[client.name] is None for client in members}) > 1:
                 raise ConfigError(
-                    f"algorithm {type(self.algorithm).__name__}: weight is None for some clients of {group}, a number for "
-                    "others; allowed: one or the other for all clients of a task group"
+                    f"algorithm {type(self.algorithm).__name__}: weight is None for some clients of {group}, a number "
+                    "for others; allowed: one or the other for all clients of a task group"
                 )
         evaluate = BEFORE_AGGREGATION in self.stages and self._is_evaluated(number)
         jobs = []
