@@ -150,8 +150,8 @@ class Simulation:
             phase = next(phase for phase in open_phases if phase.kind == result.jobs[0].kind)
             phase.take(result)
             yield Progress(phase.round, phase.kind, phase.done, phase.total)
-        if evaluation is not None and evaluation.jobs:
-            yield Evaluated(evaluation.round, evaluation.in_order(), evaluation.seconds)
+            if phase is evaluation and phase.is_over:
+                yield Evaluated(phase.round, phase.in_order(), phase.seconds)
         return results
 
     def _fit_jobs(self, server: State, number: int) -> list[Job]:

@@ -19,11 +19,11 @@ def chunks(jobs: Sequence[Job], seconds: Mapping[str, float], actors: int) -> li
     usual = sum(known) / len(known) if known else None
     costs = [seconds.get(job.client, usual if usual is not None else 1.0) for job in jobs]
     least = LEAST_SECONDS if usual is not None else 0.0
-    left = sum(costs)
+    total = left = sum(costs)
     cut: list[tuple[Job, ...]] = []
     start = 0
     while start < len(jobs):
-        goal = max(left / (2 * actors), least)
+        goal = max(left / (2 * actors), min(least, total / actors))
         end, taken = start + 1, costs[start]
         while end < len(jobs) and taken + costs[end] <= goal:
             taken += costs[end]
