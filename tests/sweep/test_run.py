@@ -26,6 +26,8 @@ from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.progress import headlines
 from mfed_ray.results.delta import delta_m, gain
+from mfed_ray.results.recorder import is_evaluated
+from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.sweep import Sweep, load_sweep
 from mfed_ray.sweep.ledger import Ledger
 from mfed_ray.sweep.planning import plan
@@ -99,13 +101,17 @@ SERVERS: list[dict[str, Any]] = [{"name": "average"}, {"name": "adam", "learning
 
 
 def finished_rounds(place: Path) -> dict[str, pd.DataFrame]:
-    """By trial, the rows of the rounds that its checkpoint says are whole, wall times included."""
+    """By trial, the rows of the rounds that its checkpoint says are whole, wall times included.
+
+    A last round that was killed while it was evaluated is not finished: it is evaluated again.
+    """
     found = {}
     for run in sorted((place / "trials").iterdir()):
         last = checkpoint.latest_round(run / "checkpoints")
         if last is not None:
             rows = pd.read_parquet(run / "rounds.parquet")
-            found[run.name] = rows[rows["round"] <= last]
+            finished = last if is_evaluated(RunFolder(run), last) else last - 1
+            found[run.name] = rows[rows["round"] <= finished]
     return found
 
 
