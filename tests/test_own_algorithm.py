@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.models import make_initial
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
-from mfed_ray.messages import Params, State, Update
+from mfed_ray.messages import ClientSpec, Params, State, Update
 from mfed_ray.results import load_results, render, summarise
+from tests.algorithms.toy_federation import group_means, no_probe
 
 MakeExperiment = Callable[..., Experiment]
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "own_algorithm.md"
@@ -31,18 +33,19 @@ SEG = "semantic_segmentation"
 CLIENTS = [{"tasks": [SEG], "data": "scenes", "count": 3}, {"tasks": ["saliency"], "data": "scenes"}]
 
 
-def code(language: str) -> str:
-    (found,) = re.findall(
-        rf"^```{language}\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
-    return str(found)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+FILE, WEIGHT, TEST = blocks("python")
+(CONFIGURATION,) = blocks("yaml")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder that a user works in, with the document's file where the document says."""
     (tmp_path / "my_package").mkdir()
-    (tmp_path / "my_package" / "robust.py").write_text(code("python"), encoding="utf-8")
+    (tmp_path / "my_package" / "robust.py").write_text(FILE, encoding="utf-8")
     return tmp_path
 
 
@@ -63,10 +66,6 @@ def trimmed_mean(trimmed: float) -> Algorithm:
     return find_algorithm(NAME).model_validate({"trimmed": trimmed})
 
 
-def no_probe(group: str, encoder: Params, images: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    raise AssertionError(f"not asked for: {group} {len(encoder)} {images}")
-
-
 @pytest.mark.parametrize(
     ("trimmed", "values", "expected"),
     [
@@ -85,6 +84,34 @@ def test_mean_by_hand(trimmed: float, values: Sequence[float], expected: float) 
     state, _ = trimmed_mean(trimmed).aggregate(State({SEG: other, "saliency": other}), updates, no_probe)
     assert state.params[SEG]["encoder.w"].tolist() == [expected]
     assert state.params["saliency"] is other  # nobody of it in this cohort
+
+
+@pytest.mark.usefixtures("importable")
+def test_the_documents_weight() -> None:
+    """1 * 6 + 3 * 12 over 4. The first of a group was trained here, the others there."""
+    namespace: dict[str, Any] = {"__name__": "my_package.mean"}
+    exec(FILE.replace("    def _mean", f"{WEIGHT}\n    def _mean"), namespace)  # noqa: S102 - the document's own code
+    algorithm = namespace["TrimmedMean"]()
+    clients = [ClientSpec.of(str(n), (SEG,), "d", tuple(map(str, range(n)))) for n in (1, 3)]
+    sent = [
+        Update(client.name, SEG, client.examples, {"encoder.w": np.array([value], np.float32)}, {"length": value})
+        for client, value in zip(clients, (6, 12), strict=True)
+    ]
+    (mean,) = updates = group_means(algorithm, clients, sent)
+    other: Params = {"encoder.w": np.zeros(1, np.float32)}
+    state, _ = algorithm.aggregate(State({SEG: other, "saliency": other}), updates, no_probe)
+    assert state.params[SEG]["encoder.w"].tolist() == [10.5]
+    assert state.params["saliency"] is other
+    assert (mean.client, mean.group, mean.examples, mean.values) == (SEG, SEG, 4, {})
+    assert mean.members == mean.senders == tuple(replace(update, params={}) for update in sent)
+    assert sent[0].senders == (sent[0],)
+
+
+@pytest.mark.usefixtures("importable")
+def test_the_documents_test() -> None:
+    namespace: dict[str, Any] = {}
+    exec(TEST, namespace)  # noqa: S102 - the document's own code
+    namespace["test_a_client_by_hand"]()
 
 
 def test_a_run_to_its_end(importable: Path, tiny: MakeExperiment) -> None:
@@ -116,7 +143,7 @@ def test_a_run_to_its_end(importable: Path, tiny: MakeExperiment) -> None:
 
 @pytest.mark.usefixtures("importable")
 def test_the_documents_yaml_and_its_checks(tiny: MakeExperiment) -> None:
-    section = yaml.safe_load(code("yaml"))["algorithm"]
+    section = yaml.safe_load(CONFIGURATION)["algorithm"]
     assert tiny(algorithm=section).algorithm == trimmed_mean(section["trimmed"])
     with pytest.raises(
         ConfigError, match=r"algorithm\.trimmed: input should be less than or equal to 0\.5, found 0\.6"
