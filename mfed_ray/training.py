@@ -1,7 +1,7 @@
 """One client's training and evaluation: local epochs on its shard, with proximal terms."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -83,16 +83,15 @@ class Trainer:
 
     def shared(self) -> Values:
         """Copies of all parameters and statistics that the normalisation policy lets leave the client."""
-        values = float_values(self.model.module)
-        return {name: value for name, value in values.items() if name not in self.model.private}
+        return float_values(self.model.module, lambda name: name not in self.model.private)
 
     def state(self, keep: Params | None = None) -> State:
         """What the client keeps: private values that moved, ``keep``, the optimizer's state if configured."""
         initial = self.model.initial
         private = {
             name: value
-            for name, value in float_values(self.model.module).items()
-            if name in self.model.private and not np.array_equal(value, initial[name])
+            for name, value in float_values(self.model.module, self.model.private.__contains__).items()
+            if not np.array_equal(value, initial[name])
         }
         trees: dict[str, Params] = {"model": {**private, **(keep or {})}, "optimizer": self._optimizer_state}
         return State({name: tree for name, tree in trees.items() if tree})
@@ -278,9 +277,10 @@ def _floats(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
 
 
-def float_values(module: nn.Module) -> Values:
-    """Copies of a module's parameters and statistics, as arrays in main memory."""
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in _floats(module).items()}
+def float_values(module: nn.Module, chosen: Callable[[str], bool] = lambda _: True) -> Values:
+    """Copies of a module's parameters and statistics, those whose names are ``chosen``, as arrays in main memory."""
+    floats = _floats(module).items()
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in floats if chosen(name)}
 
 
 def _optimizer_values(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> Values:

@@ -18,7 +18,7 @@ from mfed_ray.summation import PartialSum
 
 @dataclass(frozen=True)
 class Turn:
-    """A job as it travels: its trees and its client's state are numbers in the call's lists of references."""
+    """A job as it travels: its trees and its client's state are numbers among the call's."""
 
     job: Job
     load: tuple[int, ...]
@@ -42,7 +42,7 @@ class Reply:
 
 
 class ClientActor:
-    """A worker in its own process. Parameters and states come as references and are fetched here.
+    """A worker in its own process. Parameters and states travel as references to the object store.
 
     Every call brings the reference of the run that it belongs to (``setup``): so an actor that Ray restarted needs
     nothing that it lost, and an actor serves one run after another. The worker of the last run is kept.
@@ -60,17 +60,15 @@ class ClientActor:
             torch.cuda.set_per_process_memory_fraction(0.95 * gpus)
         self._run: str | None = None
         self._worker: Any = None
-        self._trees: dict[str, Params] = {}
 
     def run(
-        self, setup: list[Any], turns: Sequence[Turn], trees: list[Any], states: list[Any]
+        self, setup: list[Any], turns: Sequence[Turn], trees: int, *values: Any
     ) -> tuple[Reply, Mapping[str, State]]:
-        """``Worker.run``, its results as two objects."""
-        worker = self._worker_of(setup)
-        held = ray.get(states)
-        jobs = [turn.whole(self._fetched(trees)) for turn in turns]
+        """``Worker.run``, its results as two objects. ``values``: so many ``trees``, then what clients keep."""
+        jobs = [turn.whole(values[:trees]) for turn in turns]
+        held = values[trees:]
         clients = {turn.job.client: held[turn.state][turn.job.client] for turn in turns if turn.state is not None}
-        outcome = worker.run(jobs, clients)
+        outcome = self._worker_of(setup).run(jobs, clients)
         reply = Reply(tuple(outcome.reports), tuple(outcome.updates), outcome.sums, tuple(outcome.states))
         return reply, outcome.states
 
@@ -85,14 +83,6 @@ class ClientActor:
         if self._run != run:
             self._worker, self._run = Worker(*ray.get(setup[0])), run
         return self._worker
-
-    def _fetched(self, references: Sequence[Any]) -> list[Params]:
-        """The trees; those of the last call are still here."""
-        missing = [reference for reference in references if reference.hex() not in self._trees]
-        fetched = dict(zip((reference.hex() for reference in missing), ray.get(missing), strict=True))
-        self._trees = {name: tree for name, tree in self._trees.items() if name in {r.hex() for r in references}}
-        self._trees |= fetched
-        return [self._trees[reference.hex()] for reference in references]
 
 
 def import_from(path: Sequence[str]) -> None:
@@ -250,7 +240,7 @@ class RayBackend:
             for job in chunk
         ]
         call = self._pool.actors[actor].run.options(num_returns=2)
-        reply, kept = call.remote(self._setup, turns, list(trees.items), list(states.items))
+        reply, kept = call.remote(self._setup, turns, len(trees.items), *trees.items, *states.items)
         return reply, kept
 
 

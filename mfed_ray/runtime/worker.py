@@ -1,7 +1,5 @@
 """What runs at a client, in whatever process: the algorithm's client half on a trainer."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from mfed_ray.errors import ClientError, MfedError
 from mfed_ray.federation.backend import Job
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
+from mfed_ray.runtime.memory import keep_freed_memory, peak_memory
 from mfed_ray.summation import PartialSum, add
 
 
@@ -46,6 +45,7 @@ class Worker:
         self, clients: Mapping[str, ClientSpec], algorithm: Algorithm, make_trainer: TrainerFactory, threads: int
     ) -> None:
         torch.set_num_threads(threads)
+        keep_freed_memory()
         self._clients = clients
         self._algorithm = algorithm
         self._make_trainer = make_trainer
@@ -97,9 +97,3 @@ class Worker:
         held_out = trainer.evaluate()
         seconds = time.perf_counter() - started
         return ClientReport(job.client, held_out=held_out, seconds=seconds, peak_memory_bytes=peak_memory())
-
-
-def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

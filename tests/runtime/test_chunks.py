@@ -19,13 +19,12 @@ def sizes(count: int, actors: int, seconds: dict[str, float] | None = None) -> l
     ("count", "actors", "expected"),
     [
         (8, 1, [4, 2, 1, 1]),  # half of what is left, and again
-        (8, 2, [2, 1, 1, 1, 1, 1, 1]),  # a quarter of 8; of 6, of 5 ... less than 2
-        (16, 2, [4, 3, 2, 1, 1, 1, 1, 1, 1, 1]),
+        (8, 2, [2, 2, 1, 1, 1, 1]),  # a quarter of 8; of 6 that is 1.5: two come as near as one
         (3, 8, [1, 1, 1]),
         (0, 2, []),
     ],
 )
-def test_chunks_of_equal_clients(count: int, actors: int, expected: list[int]) -> None:
+def test_chunks_while_nobody_knows_what_clients_take(count: int, actors: int, expected: list[int]) -> None:
     assert sizes(count, actors) == expected
 
 
@@ -34,22 +33,26 @@ def test_every_job_is_in_one_chunk_in_order() -> None:
     assert [job for chunk in chunks(made, {}, 3) for job in chunk] == made
 
 
-def test_a_slow_client_is_a_chunk_of_its_own() -> None:
-    # of 10 seconds in all each of two actors' shares is 5, half of it 2.5: c-00 takes 7 and is too much already,
-    # then of 3 seconds 0.75 at a time, which no second client fits into
-    seconds = {"c-00": 7.0, "c-01": 1.0, "c-02": 1.0, "c-03": 1.0}
-    assert sizes(4, 2, seconds) == [1, 1, 1, 1]
-    # the slow one last: a quarter of 10 holds two of the others
-    assert sizes(4, 2, {"c-00": 1.0, "c-01": 1.0, "c-02": 1.0, "c-03": 7.0}) == [2, 1, 1]
+def test_equal_clients_are_shared_out_in_one_chunk_an_actor() -> None:
+    assert sizes(8, 2, {f"c-{number:02d}": 0.5 for number in range(8)}) == [4, 4]
+    assert sizes(9, 4, {f"c-{number:02d}": 0.5 for number in range(9)}) == [2, 2, 3, 2]
+    assert sizes(3, 8, {f"c-{number:02d}": 0.5 for number in range(3)}) == [1, 1, 1]
+
+
+def test_neighbours_that_cannot_be_shared_out_evenly_go_in_small_chunks() -> None:
+    # two of 5 s, six of 1 s, 16 in all: evenly, 5 + 5 and 6 end after 10 s. A quarter is 4: 5; of 11 it is 2.75: 5;
+    # of 6 it is 1.5: two come as near as one; then one at a time. Both actors end after 8 s
+    seconds = {f"c-{number:02d}": 5.0 if number < 2 else 1.0 for number in range(8)}
+    assert sizes(8, 2, seconds) == [1, 1, 2, 1, 1, 1, 1]
 
 
 def test_fast_clients_share_a_call_that_is_worth_it() -> None:
-    """64 clients of 1/1024 s are worth one call to each of two actors; of 1/128 s, six at a time at least are 50 ms."""
+    """Two of .3 s and ten of .01: evenly, .3 and .4. A quarter of .7 and of .4 holds one of the slow clients; a quarter
+    of .1 would be .025, but never less than 50 ms at a time: five and five. Both actors end after .35 s."""
     assert LEAST_SECONDS == 0.05
-    assert sizes(64, 2, {f"c-{number:02d}": 1 / 1024 for number in range(64)}) == [32, 32]
-    assert sizes(64, 2, {f"c-{number:02d}": 1 / 128 for number in range(64)}) == [16, 12, 9, 6, 6, 6, 6, 3]
+    assert sizes(12, 2, {f"c-{number:02d}": 0.3 if number < 2 else 0.01 for number in range(12)}) == [1, 1, 5, 5]
 
 
 def test_a_client_that_nobody_knows_takes_what_the_others_take() -> None:
-    """The mean of the others is 2 s; of 8 s in all a quarter is one client."""
-    assert sizes(4, 2, {"c-00": 1.0, "c-01": 3.0}) == sizes(4, 2, {"c-00": 1.0, "c-01": 3.0, "c-02": 2.0, "c-03": 2.0})
+    known = {"c-00": 1.0, "c-01": 3.0}
+    assert sizes(4, 2, known) == sizes(4, 2, {**known, "c-02": 2.0, "c-03": 2.0}) == [2, 2]
