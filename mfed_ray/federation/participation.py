@@ -6,7 +6,8 @@ from mfed_ray.errors import ClientError
 from mfed_ray.federation.backend import Failed, Late
 
 Policy = Callable[[Failed | Late], None]
-"""Called with jobs that did not return. Raises to end the run; returns to wait for the others."""
+"""Called with jobs that did not return. Raises to end the run; returns to go on: without those that failed, and waiting
+for those that are late."""
 
 
 def all_must_return(missing: Failed | Late) -> None:

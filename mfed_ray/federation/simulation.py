@@ -9,7 +9,7 @@ from typing import Any
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Probe, by_group
 from mfed_ray.errors import ConfigError
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Stage
-from mfed_ray.federation.backend import Backend, Done, Job, Kind
+from mfed_ray.federation.backend import Backend, Done, Failed, Job, Kind
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.participation import Policy, all_must_return
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
@@ -142,13 +142,15 @@ class Simulation:
         results: list[Done] = []
         while open_phases := [phase for phase in phases if not phase.is_over]:
             result = backend.completed()
-            if not isinstance(result, Done):
-                self.policy(result)
-                continue
-            backend.accept(result)
-            results.append(result)
             phase = next(phase for phase in open_phases if phase.kind == result.jobs[0].kind)
-            phase.take(result)
+            if isinstance(result, Done):
+                backend.accept(result)
+                results.append(result)
+                phase.take(result)
+            else:
+                self.policy(result)
+                if isinstance(result, Failed):
+                    phase.go_on_without(result)
             yield Progress(phase.round, phase.kind, phase.done, phase.total)
             if phase is evaluation and phase.is_over:
                 yield Evaluated(phase.round, phase.in_order(), phase.seconds)
@@ -230,6 +232,7 @@ class _Phase:
         self._reports: dict[str, ClientReport] = {}
         self._updates: list[Update] = []
         self._sums: dict[str, list[PartialSum]] = {}
+        self._failed: set[str] = set()
         self._started = 0.0
 
     @property
@@ -240,12 +243,12 @@ class _Phase:
     @property
     def done(self) -> int:
         """Number of clients whose report is there."""
-        return sum(source in self._reports for source in self._told_as.values())
+        return len(self.in_order())
 
     @property
     def is_over(self) -> bool:
-        """Whether every job has returned."""
-        return len(self._reports) == len(self.jobs)
+        """Whether nobody is waited for any more."""
+        return len(self._reports) + len(self._failed) == len(self.jobs)
 
     def begin(self) -> None:
         """From here on time counts."""
@@ -259,11 +262,16 @@ class _Phase:
             self._sums.setdefault(group, []).extend(sums)
         self.seconds = time.perf_counter() - self._started
 
+    def go_on_without(self, failed: Failed) -> None:
+        """These jobs are not waited for."""
+        self._failed |= {job.client for job in failed.jobs}
+
     def in_order(self) -> list[ClientReport]:
-        """The reports in the order of the clients."""
+        """The reports that are there, in the order of the clients."""
         return [
             self._reports[client] if client == source else replace(self._reports[source], client=client, seconds=0.0)
             for client, source in self._told_as.items()
+            if source in self._reports
         ]
 
     def server_updates(self) -> list[Update]:

@@ -3,10 +3,10 @@
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from mfed_ray.errors import MfedError
 from mfed_ray.federation.backend import Done, Failed, Job
 from mfed_ray.messages import State
 from mfed_ray.runtime.worker import Worker
-from mfed_ray.summation import PartialSum, add
 
 
 class SerialBackend:
@@ -16,25 +16,21 @@ class SerialBackend:
         self._worker = worker
         self._states: dict[str, State] = {}
         self._waiting: deque[tuple[Job, State]] = deque()
-        self._sums: dict[str, list[PartialSum]] = {}
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Take on jobs: evaluations first, which are of an earlier round; clients that are added up by their places."""
+        """Take on jobs: evaluations first, which are of an earlier round."""
         new = [(job, self._states.get(job.client, State())) for job in jobs]
-        self._waiting = deque(sorted([*self._waiting, *new], key=lambda pair: (pair[0].kind == "fit", pair[0].place)))
+        self._waiting = deque(sorted([*self._waiting, *new], key=lambda pair: pair[0].kind == "fit"))
 
     def completed(self, timeout: float | None = None) -> Done | Failed:
-        """Do a job. It is waited for, however long it takes. The sums come with the last of the jobs to train."""
+        """Do a job. It is waited for, however long it takes."""
         del timeout
         job, state = self._waiting.popleft()
-        outcome = self._worker.run([job], {job.client: state})
-        for group, nodes in outcome.sums.items():
-            for node in nodes:
-                self._sums[group] = add(self._sums.get(group, []), node)
-        sums: dict[str, list[PartialSum]] = {}
-        if not any(other.kind == "fit" for other, _ in self._waiting):
-            sums, self._sums = self._sums, {}
-        return Done((job,), tuple(outcome.reports), tuple(outcome.updates), sums, outcome.states)
+        try:
+            outcome = self._worker.run([job], {job.client: state})
+        except MfedError as error:
+            return Failed((job,), error)
+        return Done((job,), tuple(outcome.reports), tuple(outcome.updates), outcome.sums, outcome.states)
 
     def accept(self, done: Done) -> None:
         """Keep the states of the clients that trained."""

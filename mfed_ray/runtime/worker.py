@@ -15,6 +15,9 @@ from mfed_ray.params import nbytes
 from mfed_ray.runtime.memory import keep_freed_memory, peak_memory
 from mfed_ray.summation import PartialSum, add
 
+BYTES_OF_A_NUMBER = 8
+"""Of each of ``Fit.values``, sent as float64."""
+
 
 class EvaluatingTrainer(Trainer, Protocol):
     """A trainer whose model can be evaluated as well."""
@@ -83,9 +86,8 @@ class Worker:
             sent = {}
         outcome.updates.append(Update(client.name, client.group, client.examples, sent, fit.values))
         seconds = time.perf_counter() - started
-        outcome.reports.append(
-            ClientReport(client.name, fit.metrics, held_out, seconds, peak_memory(), nbytes([fit.params]))
-        )
+        up = nbytes([fit.params]) + BYTES_OF_A_NUMBER * len(fit.values)
+        outcome.reports.append(ClientReport(client.name, fit.metrics, held_out, seconds, peak_memory(), up))
         if fit.state.params or fit.state.values:
             outcome.states[client.name] = fit.state
 

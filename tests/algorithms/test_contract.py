@@ -347,6 +347,14 @@ def test_every_task_of_every_client_is_trained_and_measured(subject: Subject) ->
             assert [name for name, value in found.items() if not np.isfinite(value)] == []
 
 
+def numbers_up(subject: Subject) -> int:
+    """Bytes that `auto` sends beside the parameters: a float64 for each learned tensor of each client's encoder."""
+    if getattr(subject.experiment.algorithm, "correlation_threshold", None) != "auto":
+        return 0
+    models = [make_model(subject.experiment, client.tasks) for client in subject.clients]
+    return sum(8 for model in models for name, _ in model.named_parameters() if name.startswith("encoder."))
+
+
 def test_bytes_are_what_the_docstring_says(subject: Subject) -> None:
     trainees = subject.experiment.algorithm.trainees(subject.clients)
     assert "Bytes" in str(ALGORITHMS[subject.name].__doc__)
@@ -354,7 +362,7 @@ def test_bytes_are_what_the_docstring_says(subject: Subject) -> None:
     for number in (1, 2):
         report, _ = subject.rounds[number]
         expected = [BYTES[subject.name](one, number) for one in models]
-        assert report.bytes_up == sum(up for up, _ in expected)
+        assert report.bytes_up == sum(up for up, _ in expected) + numbers_up(subject)
         assert report.bytes_down == sum(down for _, down in expected)
 
 

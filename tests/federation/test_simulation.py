@@ -31,7 +31,8 @@ from mfed_ray.results import load_results
 from mfed_ray.results.tables import read_table
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
-from tests.rounds import Round
+from mfed_ray.training import Trainer
+from tests.rounds import Round, whole
 
 MakeExperiment = Callable[..., Experiment]
 Rounds = list[tuple[Round, Checkpoint]]
@@ -393,3 +394,33 @@ def test_a_group_is_added_up_as_a_whole_or_not_at_all(tiny: MakeExperiment) -> N
     message = r"^algorithm HalfWeighted: weight is None for some clients of semantic_segmentation, a number for others"
     with pytest.raises(ConfigError, match=message):
         federation._fit_jobs(federation.start, 1)
+
+
+def test_a_policy_may_go_on_without_a_client_that_failed(tiny: MakeExperiment) -> None:
+    """The mean is then that of the others, and nobody waits for ever."""
+    experiment = tiny(algorithm=FEDAVG, rounds=1)
+    made = make_clients(experiment)
+    factory, missing = TrainerFactory(experiment), list[str]()
+
+    def make_trainer(client: ClientSpec) -> Trainer:
+        if client.name == "semantic_segmentation-1":
+            raise DataError("image 7 is broken")
+        return factory(client)
+
+    def tolerant(result: Failed | Late) -> None:
+        missing.extend(job.client for job in result.jobs)
+
+    worker = Worker({client.name: client for client in made}, experiment.algorithm, make_trainer, 1)
+    rounds = whole(replace(simulation(experiment), policy=tolerant).run(SerialBackend(worker), None))
+    assert set(missing) == {"semantic_segmentation-1"}
+    trained = rounds[1][0].trained
+    assert [report.client for report in trained.reports] == [c.name for c in made if c.name not in missing]
+    server = rounds[1][1].server
+    alone = tiny(algorithm=FEDAVG, rounds=1)
+    others = [client for client in made if client.name not in missing]
+    by_name = {client.name: client for client in others}
+    reference = whole(
+        make_simulation(alone, others).run(SerialBackend(Worker(by_name, alone.algorithm, factory, 1)), None)
+    )
+    for tree, params in reference[1][1].server.params.items():
+        assert all(np.array_equal(value, server.params[tree][name]) for name, value in params.items())
