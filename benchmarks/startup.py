@@ -28,7 +28,8 @@ import yaml
 from benchmarks.processes import Called, call, last_lines
 from benchmarks.startup_arms.mark import first_mark
 from benchmarks.surroundings import ROOT, load_average, surroundings, write_json
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table, read_table
+from mfed_ray.results.frame import read_table
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table
 
 SAMPLE_SECONDS = 0.2
 RUNS_OF_RESULTS = 10

@@ -19,9 +19,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from mfed_ray.evaluation import AFTER_AGGREGATION
-from mfed_ray.results import load_results, render, summarise
-from mfed_ray.results.summary import DELTA
-from mfed_ray.results.tables import read_table
+from mfed_ray.results.frame import read_table
+from mfed_ray.results.loading import load_results
+from mfed_ray.results.rendering import render
+from mfed_ray.results.summary import DELTA, summarise
 
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments/threshold_study.yaml"
 FIGURE = Path(__file__).resolve().parents[1] / "docs/threshold_study.svg"

@@ -67,11 +67,17 @@ def run(
     checked = load_experiment(experiment, _on(address, overrides))  # before the imports that take seconds
     from mfed_ray.driver import run as run_experiment
     from mfed_ray.driver import start_beside
-    from mfed_ray.experiment.clients import open_datasets
-    from mfed_ray.progress import counting, show
 
-    # drawn by several processes, while the user can watch
-    start_beside(checked, partial(open_datasets, checked, _processes(), counting("drawing images")))
+    def prepare() -> None:
+        """Open the data, drawn by several processes first, while the user can watch."""
+        from mfed_ray.experiment.clients import open_datasets
+        from mfed_ray.progress import counting
+
+        open_datasets(checked, _processes(), counting("drawing images"))
+
+    start_beside(checked, prepare)
+    from mfed_ray.progress import show
+
     algorithm = checked.algorithm_name.replace(":", ".")
     folder = out or str(Path("runs") / checked.name / f"{algorithm}-seed{checked.seed}")
     try:
@@ -99,7 +105,9 @@ def sweep(
     """Run an experiment at many points with Ray Tune, or go on with a sweep where its folder left off."""
     from mfed_ray.experiment.clients import open_datasets
     from mfed_ray.progress import counting
-    from mfed_ray.results import load, render, summarise
+    from mfed_ray.results.loading import load
+    from mfed_ray.results.rendering import render
+    from mfed_ray.results.summary import summarise
     from mfed_ray.sweep import load_sweep
     from mfed_ray.sweep.run import run as run_sweep
     from mfed_ray.sweep_progress import following
@@ -126,7 +134,9 @@ def results(
     ] = None,
 ) -> None:
     """Headline metrics per task, mean and spread over seeds, with Delta_m against local training and a paired test."""
-    from mfed_ray.results import FORMATS, load, render, summarise
+    from mfed_ray.results.loading import load
+    from mfed_ray.results.rendering import FORMATS, render
+    from mfed_ray.results.summary import summarise
 
     if form not in FORMATS:
         raise ConfigError(f"--format: {form!r} is not one of {', '.join(FORMATS)}")
@@ -136,7 +146,7 @@ def results(
 
 
 def _warn(problems: Sequence[str]) -> None:
-    from mfed_ray.results import shortened
+    from mfed_ray.results.loading import shortened
 
     for problem in shortened(problems):
         typer.echo(f"mfed: warning: {problem}", err=True)
@@ -155,7 +165,7 @@ def report(
 ) -> None:
     """Show runs and sweeps: learning curves, Delta_m over hyper-parameters, correlations, costs, clients, pictures."""
     from mfed_ray.report import write_report
-    from mfed_ray.results import load
+    from mfed_ray.results.loading import load
 
     found = load(paths)
     _warn(found.problems)

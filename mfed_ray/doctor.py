@@ -28,7 +28,7 @@ def report(experiment: Experiment | None, address: str | None) -> Iterator[str]:
         yield from (f"Ray node {node}" for node in describe(nodes()))
     if experiment is None:
         return
-    clients = sum(group.count for group in experiment.clients)
+    clients = experiment.client_count
     runtime = experiment.runtime
     if runtime.backend == "serial":
         yield f"placement: {clients} clients one after the other in one process (runtime.backend: serial)"

@@ -5,9 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
 from mfed_ray.errors import DriverError, MfedError
 from mfed_ray.experiment import Experiment
 from mfed_ray.federation.simulation import Event
+from mfed_ray.runtime.cluster import connect
+from mfed_ray.runtime.hosts import Host, SerialHost, in_actors
 from mfed_ray.storage import is_remote
 
 
@@ -19,9 +24,8 @@ def run(experiment: Experiment, folder: str | Path) -> Iterator[Event]:
     """
     if experiment.runtime.backend == "serial":
         from mfed_ray.execution import simulate
-        from mfed_ray.runtime.hosts import in_this_process
 
-        return simulate(experiment, folder, in_this_process, Path.cwd())
+        return simulate(experiment, folder, SerialHost(), Path.cwd())
     return _on_ray(experiment, folder, Path.cwd())
 
 
@@ -38,29 +42,27 @@ def start_beside(experiment: Experiment, work: Callable[[], object]) -> None:
 
 
 def _connect(experiment: Experiment) -> None:
-    from mfed_ray.runtime.cluster import connect
-
     connect(experiment.runtime.address)
 
 
 def _on_ray(experiment: Experiment, folder: str | Path, directory: Path) -> Iterator[Event]:
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
     _connect(experiment)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    driver = ray.remote(Driver).options(num_cpus=0, scheduling_strategy=here).remote(sys.path)
-    try:
-        driving = driver.run.options(num_returns="streaming")
-        place = folder if is_remote(folder) else Path(folder).resolve()
-        for reference in driving.remote(experiment, place, directory):
-            yield ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause if isinstance(error.cause, MfedError) else error) from None
-    except ray.exceptions.RayError as error:
-        raise DriverError(f"the driver actor died ({error}); the same command goes on from the last round") from error
-    finally:
-        ray.kill(driver)
+    with in_actors(experiment) as host:  # the clients' processes start at once, beside the driver's
+        driver = ray.remote(Driver).options(num_cpus=0, scheduling_strategy=here).remote(sys.path)
+        try:
+            driving = driver.run.options(num_returns="streaming")
+            place = folder if is_remote(folder) else Path(folder).resolve()
+            for reference in driving.remote(experiment, place, directory, host):
+                yield ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, MfedError) else error) from None
+        except ray.exceptions.RayError as error:
+            raise DriverError(
+                f"the driver actor died ({error}); the same command goes on from the last round"
+            ) from error
+        finally:
+            ray.kill(driver)
 
 
 class Driver:
@@ -69,9 +71,8 @@ class Driver:
     def __init__(self, path: Sequence[str]) -> None:
         sys.path.extend(folder for folder in path if folder not in sys.path)
 
-    def run(self, experiment: Experiment, folder: str | Path, directory: Path) -> Iterator[Event]:
-        """``driver.run``, called in ``directory``, on the cluster that this actor lives in."""
+    def run(self, experiment: Experiment, folder: str | Path, directory: Path, host: Host) -> Iterator[Event]:
+        """``driver.run``, called in ``directory``, with the clients on the host."""
         from mfed_ray.execution import simulate
-        from mfed_ray.runtime.hosts import in_actors
 
-        yield from simulate(experiment, folder, in_actors, directory)
+        yield from simulate(experiment, folder, host, directory)

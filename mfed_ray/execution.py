@@ -14,7 +14,7 @@ from mfed_ray.experiment.identity import identity
 from mfed_ray.federation.simulation import Event
 from mfed_ray.recording import is_finished, recorded
 from mfed_ray.results.run_folder import FREE_KEYS, RunFolder
-from mfed_ray.runtime.hosts import MakeHost
+from mfed_ray.runtime.hosts import Host
 from mfed_ray.storage import Mirror, is_remote
 
 Place = str | Path
@@ -22,9 +22,9 @@ Place = str | Path
 
 
 def simulate(
-    experiment: Experiment, place: Place, make_host: MakeHost, directory: Path, patience: float = 20.0
+    experiment: Experiment, place: Place, host: Host, directory: Path, patience: float = 20.0
 ) -> Generator[Event, None, None]:
-    """Run the rounds that are left. Relative paths of the experiment start from ``directory``.
+    """Run the rounds that are left on the host. Relative paths of the experiment start from ``directory``.
 
     A folder that another run holds is waited for, ``patience`` seconds.
     """
@@ -34,15 +34,14 @@ def simulate(
         if is_finished(folder, experiment.rounds, experiment.evaluation.stages):
             return
         located = experiment.located(directory)
-        with make_host(located) as host:
-            clients = make_clients(located)  # while the clients' processes start
-            start = host.start(clients)
-            simulation = make_simulation(located, clients, start.initial)
-            _ = simulation.start  # before anything is written: the algorithm may refuse these clients
-            with folder.locked(patience):
-                backend = host.backend(simulation.everybody)
-                run, started = identity(experiment), environment(directory)
-                yield from recorded(simulation, backend, folder, config, run, started, start.headlines, keep)
+        clients = make_clients(located)
+        start = host.start(located, clients)
+        simulation = make_simulation(located, clients, start.initial)
+        _ = simulation.start  # before anything is written: the algorithm may refuse these clients
+        backend = host.backend(located, simulation.everybody)
+        with folder.locked(patience):
+            run, started = identity(experiment), environment(directory)
+            yield from recorded(simulation, backend, folder, config, run, started, start.headlines, keep)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import yaml
 
 from mfed_ray.algorithms import ALGORITHMS
 from mfed_ray.cli import main
-from mfed_ray.results import load_results
+from mfed_ray.results.loading import load_results
 
 MFED = [sys.executable, "-m", "mfed_ray"]
 

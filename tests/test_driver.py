@@ -11,7 +11,7 @@ from mfed_ray.driver import run
 from mfed_ray.errors import DataError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.identity import identity
-from mfed_ray.results import load_results
+from mfed_ray.results.loading import load_results
 
 MakeExperiment = Callable[..., Experiment]
 

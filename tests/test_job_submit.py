@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from mfed_ray.experiment.loading import merge
-from mfed_ray.results import load_results
+from mfed_ray.results.loading import load_results
 from mfed_ray.runtime.cluster import REFUSED
 
 pytestmark = pytest.mark.xdist_group("cluster")  # its own Ray: on the test process that has none

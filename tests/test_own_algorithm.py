@@ -23,7 +23,9 @@ from mfed_ray.experiment.models import make_initial
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.messages import ClientSpec, Params, State, Update
-from mfed_ray.results import load_results, render, summarise
+from mfed_ray.results.loading import load_results
+from mfed_ray.results.rendering import render
+from mfed_ray.results.summary import summarise
 from tests.algorithms.toy_federation import group_means, no_probe
 
 MakeExperiment = Callable[..., Experiment]

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mfed_ray.boundaries import label_boundaries
 from mfed_ray.data.files import read_image, read_label, read_mat_variables
 from mfed_ray.data.human_parts import has_human_parts, read_human_parts
 from mfed_ray.data.sample import Sample
@@ -121,6 +120,8 @@ def _edges(path: Path) -> NDArray[np.uint8]:
         return np.ascontiguousarray(boundaries.transpose(1, 2, 0) != 0).astype(np.uint8)
     if "LabelMap" not in found:
         raise DataError(f"{path}: has neither 'Boundaries' nor 'LabelMap'")
+    from mfed_ray.boundaries import label_boundaries  # compiled code, for edges alone
+
     return label_boundaries(found["LabelMap"])[:, :, None]
 
 

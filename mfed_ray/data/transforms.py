@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mfed_ray.annotations import Objects, Segments, Target
-from mfed_ray.boundaries import thin
 from mfed_ray.data.object_geometry import crop_objects, flip_objects, resize_objects
 from mfed_ray.data.resampling import centres, nearest, window
 from mfed_ray.data.sample import Sample
@@ -124,5 +123,7 @@ def _resize_edges(maps: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.
     row, column, annotator = np.nonzero(maps == 1)
     edge = (resized == 1).astype(np.uint8)
     edge[centres(maps.shape[0], size[0])[row], centres(maps.shape[1], size[1])[column], annotator] = 1
+    from mfed_ray.boundaries import thin  # compiled code, for edges alone
+
     thinned = np.stack([thin(edge[:, :, index]) for index in range(edge.shape[2])], axis=2)
     return np.where(resized == VOID, np.uint8(VOID), thinned)

@@ -3,9 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
-from mfed_ray.data.coco import Coco
-from mfed_ray.data.generated import LAYOUTS
-from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.sample import Dataset
 from mfed_ray.errors import DataError
 from mfed_ray.evaluation import HELD_OUT, TRAIN
@@ -16,11 +13,20 @@ from mfed_ray.seeds import generator
 
 def open_dataset(data: Data, processes: int = 1, on_progress: Callable[[int, int], None] | None = None) -> Dataset:
     """The dataset, generated first where it is to be and is not there yet. Raises DataError."""
+    # each layout's reader is imported where there are such data: a run begins sooner
     layout: str = data.format
     if isinstance(data, GeneratedData):
+        from mfed_ray.data.generated import LAYOUTS
+
         layout = data.layout
         LAYOUTS[layout](data.root, data.images, data.size, data.seed, data.val_fraction, on_progress, processes)
-    return Coco(data.root) if layout == "coco" else PascalContext(data.root)
+    if layout == "coco":
+        from mfed_ray.data.coco import Coco
+
+        return Coco(data.root)
+    from mfed_ray.data.pascal_context import PascalContext
+
+    return PascalContext(data.root)
 
 
 def open_datasets(

@@ -185,6 +185,11 @@ class Experiment(Section):
         return self
 
     @property
+    def client_count(self) -> int:
+        """Number of clients."""
+        return sum(clients.count for clients in self.clients)
+
+    @property
     def has_pyramid(self) -> bool:
         """Whether a task of any client stands on a feature pyramid."""
         return any(clients.on_pyramid for clients in self.clients)

@@ -9,11 +9,12 @@ import pandas as pd
 
 from mfed_ray.evaluation import Headline
 from mfed_ray.report.style import BASELINE, LOOKS, Look
-from mfed_ray.results import Results, summarise
 from mfed_ray.results.built_in import in_order
 from mfed_ray.results.comparison import LOCAL
 from mfed_ray.results.delta import DELTA
 from mfed_ray.results.headline import chosen_stage, headline_rows, headlines_of, over_clients
+from mfed_ray.results.loading import Results
+from mfed_ray.results.summary import summarise
 from mfed_ray.results.tables import METRICS
 
 

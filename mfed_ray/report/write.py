@@ -16,7 +16,8 @@ from mfed_ray.report.page import Chapter, Report, render_page
 from mfed_ray.report.study import Study, studies
 from mfed_ray.report.style import styled
 from mfed_ray.report.words import listed, plural, spaced
-from mfed_ray.results import Results, cells, shortened
+from mfed_ray.results.loading import Results, shortened
+from mfed_ray.results.rendering import cells
 
 FORMATS = ("html", "png", "svg", "pdf")
 

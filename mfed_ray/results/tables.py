@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import pandas as pd
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -179,11 +178,3 @@ def _made(metadata: Mapping[bytes, bytes], place: str) -> Mapping[str, Any]:
             f"{place}: written by a newer version of mfed_ray (tables of version {version}; known here: 1 to {VERSION})"
         )
     return made
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A table's file as it is. Raises RunFolderError where it is missing or no Parquet file."""
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path}: cannot be read as a Parquet table ({error})") from error

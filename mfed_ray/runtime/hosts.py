@@ -1,13 +1,12 @@
 """Where a run's clients live: in this process, or in actors. A host is there before the clients are known."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mfed_ray.errors import PlacementError
 from mfed_ray.evaluation import Headline
-from mfed_ray.experiment.clients import clients_by_name
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.federation.backend import Backend
 from mfed_ray.messages import ClientSpec, Params
@@ -27,18 +26,15 @@ class Start:
 
 
 class Host(Protocol):
-    """The clients' processes, and what runs on them."""
+    """The clients' processes, and what runs on them. They serve any number of runs."""
 
-    def start(self, clients: Sequence[ClientSpec]) -> Start:
+    def start(self, experiment: Experiment, clients: Sequence[ClientSpec]) -> Start:
         """What the run of these clients starts from."""
         ...
 
-    def backend(self, clients: Sequence[ClientSpec]) -> Backend:
+    def backend(self, experiment: Experiment, clients: Sequence[ClientSpec]) -> Backend:
         """The processes put to work for these clients."""
         ...
-
-
-MakeHost = Callable[[Experiment], AbstractContextManager[Host]]
 
 
 def start_of(experiment: Experiment, clients: Sequence[ClientSpec]) -> Start:
@@ -66,68 +62,63 @@ class MakeTrainer:
         return self._factory(client)
 
 
-@dataclass(frozen=True)
 class SerialHost:
     """Clients in this process."""
 
-    experiment: Experiment
-
-    def start(self, clients: Sequence[ClientSpec]) -> Start:
+    def start(self, experiment: Experiment, clients: Sequence[ClientSpec]) -> Start:
         """Built here."""
-        return start_of(self.experiment, clients)
+        return start_of(experiment, clients)
 
-    def backend(self, clients: Sequence[ClientSpec]) -> Backend:
-        """One worker for all."""
+    def backend(self, experiment: Experiment, clients: Sequence[ClientSpec]) -> Backend:
+        """One worker for all. Raises PlacementError where this process has not the GPUs that clients are to use."""
         from mfed_ray.experiment.trainers import TrainerFactory
         from mfed_ray.runtime.serial import SerialBackend
         from mfed_ray.runtime.worker import Worker
 
-        by_name = {client.name: client for client in clients}
-        threads = self.experiment.runtime.threads_per_client
-        return SerialBackend(Worker(by_name, self.experiment.algorithm, TrainerFactory(self.experiment), threads))
+        _check_devices(experiment)
+        by_name, threads = {client.name: client for client in clients}, experiment.runtime.threads_per_client
+        return SerialBackend(Worker(by_name, experiment.algorithm, TrainerFactory(experiment), threads))
 
 
 @dataclass(frozen=True)
 class RayHost:
-    """Clients in a pool of actors. This process needs no models, and so no torch."""
+    """Clients in a pool of actors. The process that drives them needs no models, and so no torch."""
 
-    experiment: Experiment
     pool: ActorPool
 
-    def start(self, clients: Sequence[ClientSpec]) -> Start:
+    def start(self, experiment: Experiment, clients: Sequence[ClientSpec]) -> Start:
         """Built by the first actor, which needs its libraries anyway."""
-        start: Start = self.pool.call(start_of, self.experiment, clients)
+        start: Start = self.pool.call(start_of, experiment, clients)
         return start
 
-    def backend(self, clients: Sequence[ClientSpec]) -> Backend:
+    def backend(self, experiment: Experiment, clients: Sequence[ClientSpec]) -> Backend:
         """The pool's actors put to work."""
-        threads = self.experiment.runtime.threads_per_client
-        return RayBackend(self.pool, clients, self.experiment.algorithm, MakeTrainer(self.experiment), threads)
-
-
-@contextmanager
-def in_this_process(experiment: Experiment) -> Iterator[Host]:
-    """Raises PlacementError where this process has not the GPUs that its clients are to use."""
-    r = experiment.runtime
-    if r.gpus_per_client or r.device == "cuda":
-        import torch
-
-        found = torch.cuda.device_count()
-        if r.gpus_per_client > found or (r.device == "cuda" and not found):
-            raise PlacementError(
-                f"runtime.gpus_per_client: {r.gpus_per_client:g}, runtime.device: {r.device}: "
-                f"this process has {found} GPUs; ask for less"
-            )
-    yield SerialHost(experiment)
+        threads = experiment.runtime.threads_per_client
+        return RayBackend(self.pool, clients, experiment.algorithm, MakeTrainer(experiment), threads)
 
 
 @contextmanager
 def in_actors(experiment: Experiment) -> Iterator[Host]:
     """Actors of this run alone, on the cluster that this process has joined. Raises PlacementError."""
     r = experiment.runtime
-    placement = preflight(len(clients_by_name(experiment)), r.cpus_per_client, r.gpus_per_client, r.max_actors)
+    placement = preflight(experiment.client_count, r.cpus_per_client, r.gpus_per_client, r.max_actors)
     pool = ActorPool(placement, r.cpus_per_client, r.gpus_per_client, r.max_retries)
     try:
-        yield RayHost(experiment, pool)
+        yield RayHost(pool)
     finally:
         pool.close()
+
+
+def _check_devices(experiment: Experiment) -> None:
+    """What Ray's preflight is to actors."""
+    r = experiment.runtime
+    if not r.gpus_per_client and r.device != "cuda":
+        return
+    import torch
+
+    found = torch.cuda.device_count()
+    if r.gpus_per_client > found or (r.device == "cuda" and not found):
+        raise PlacementError(
+            f"runtime.gpus_per_client: {r.gpus_per_client:g}, runtime.device: {r.device}: "
+            f"this process has {found} GPUs; ask for less"
+        )

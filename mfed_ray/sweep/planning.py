@@ -85,8 +85,7 @@ def actors_of(experiment: Experiment, nodes: Sequence[Node]) -> int:
     r = experiment.runtime
     if r.backend == "serial":
         return place(nodes, 1, r.cpus_per_client, r.gpus_per_client).actors
-    clients = sum(one.count for one in experiment.clients)
-    return place(nodes, clients, r.cpus_per_client, r.gpus_per_client, r.max_actors).actors
+    return place(nodes, experiment.client_count, r.cpus_per_client, r.gpus_per_client, r.max_actors).actors
 
 
 def check_placement(experiments: Mapping[str, Experiment], nodes: Sequence[Node]) -> None:

@@ -2,8 +2,7 @@
 
 import math
 import socket
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from ray import tune
 from mfed_ray.errors import InputError, PlacementError, RunFolderError
 from mfed_ray.execution import simulate
 from mfed_ray.experiment import Experiment
-from mfed_ray.experiment.clients import clients_by_name
 from mfed_ray.federation.simulation import Event, ends_round
 from mfed_ray.results.curves import Curve, read_curve
 from mfed_ray.results.delta import delta_m, gain
-from mfed_ray.runtime.hosts import Host, RayHost, in_this_process
+from mfed_ray.runtime.hosts import RayHost, SerialHost
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, import_from
 from mfed_ray.storage import below, is_remote
@@ -98,7 +96,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         if self._events is None:
             check_shared(self._setting.folder)
             self._curve = read_curve(self._place)
-            self._events = simulate(experiment, self._place, self._host, self._setting.directory, PATIENCE)
+            self._events = self._simulate(experiment)
         while not (ahead := sorted(number for number in self._curve.rounds if number > self._told)):
             self._advance()
         self._told = ahead[0]
@@ -141,27 +139,26 @@ class Trial(tune.Trainable):  # type: ignore[misc]
             return math.nan
         return values[name] if headlines[name].higher_is_better else -values[name]
 
-    @contextmanager
-    def _host(self, experiment: Experiment) -> Iterator[Host]:
-        """Client actors in the trial's placement group, which outlive the run unless it fails."""
+    def _simulate(self, experiment: Experiment) -> Generator[Event, None, None]:
+        """The point's run, on client actors in the trial's placement group, which outlive it unless it fails."""
+        directory = self._setting.directory
         if experiment.runtime.backend == "serial":
-            with in_this_process(experiment) as host:
-                yield host
+            yield from simulate(experiment, self._place, SerialHost(), directory, PATIENCE)
             return
-        pool = self._pool_for(experiment, len(clients_by_name(experiment)))
+        pool = self._pool_for(experiment)
         try:
-            yield RayHost(experiment, pool)
+            yield from simulate(experiment, self._place, RayHost(pool), directory, PATIENCE)
         except Exception:
             self._drop_pool()
             raise
 
-    def _pool_for(self, experiment: Experiment, clients: int) -> ActorPool:
+    def _pool_for(self, experiment: Experiment) -> ActorPool:
         r = experiment.runtime
         actors = reserved(r.cpus_per_client, r.gpus_per_client)
         made_for = (actors, r.cpus_per_client, r.gpus_per_client, r.max_retries)
         if self._pool is None or self._pool_of != made_for:
             self._drop_pool()
-            placement = Placement({"the trial's placement group": actors}, clients)
+            placement = Placement({"the trial's placement group": actors}, experiment.client_count)
             self._pool = ActorPool(placement, r.cpus_per_client, r.gpus_per_client, r.max_retries)
             self._pool_of = made_for
         return self._pool

@@ -27,8 +27,8 @@ from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.participation import all_must_return
 from mfed_ray.federation.simulation import Evaluated, Progress, Simulation
 from mfed_ray.messages import ClientSpec, Instruction, Params, State
-from mfed_ray.results import load_results
-from mfed_ray.results.tables import read_table
+from mfed_ray.results.frame import read_table
+from mfed_ray.results.loading import load_results
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
 from mfed_ray.training import Trainer

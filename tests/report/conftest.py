@@ -18,7 +18,7 @@ from mfed_ray.experiment import Experiment
 from mfed_ray.report import write_report
 from mfed_ray.report.study import Study, studies
 from mfed_ray.report.style import styled
-from mfed_ray.results import Results, load
+from mfed_ray.results.loading import Results, load
 from mfed_ray.results.tables import CORRELATIONS, ROUNDS
 from mfed_ray.tasks import TASKS
 

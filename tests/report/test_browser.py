@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mfed_ray.report import write_report
-from mfed_ray.results import Results
+from mfed_ray.results.loading import Results
 
 
 @pytest.mark.parametrize("width", [390, 1400])

@@ -6,7 +6,7 @@ import pytest
 
 from mfed_ray.report.clients import client_bars
 from mfed_ray.report.study import Study, studies
-from mfed_ray.results import Results
+from mfed_ray.results.loading import Results
 
 MakeStudy = Callable[..., Study]
 pytestmark = pytest.mark.usefixtures("style")

@@ -9,7 +9,7 @@ import pytest
 from mfed_ray.report.contract import ReportFigure
 from mfed_ray.report.gallery import galleries, montage
 from mfed_ray.report.study import Study, studies
-from mfed_ray.results import Results, load
+from mfed_ray.results.loading import Results, load
 
 MakeStudy = Callable[..., Study]
 

@@ -11,7 +11,7 @@ from mfed_ray.evaluation import Headline
 from mfed_ray.report.curves import learning_curves
 from mfed_ray.report.study import Study, studies
 from mfed_ray.report.style import BASELINE, LOOKS
-from mfed_ray.results import Results, load
+from mfed_ray.results.loading import Results, load
 from tests.results.conftest import rewrite_as_version_2
 
 MakeStudy = Callable[..., Study]

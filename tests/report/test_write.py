@@ -7,7 +7,7 @@ import pytest
 from mfed_ray.cli import main
 from mfed_ray.errors import ConfigError, RunFolderError
 from mfed_ray.report import write_report
-from mfed_ray.results import Results
+from mfed_ray.results.loading import Results
 
 MakeResults = Callable[[Any], Results]
 MAGIC = {"png": b"\x89PNG", "svg": b"<?xml"}

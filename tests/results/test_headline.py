@@ -6,9 +6,9 @@ import pytest
 
 from mfed_ray.errors import RunFolderError
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Headline
-from mfed_ray.results import summarise
 from mfed_ray.results.built_in import HEADLINES, in_order
 from mfed_ray.results.headline import chosen_stage, headline_rows, headlines_of, scores
+from mfed_ray.results.summary import summarise
 from mfed_ray.tasks import TASKS
 
 

@@ -7,8 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mfed_ray.results import load, summarise
+from mfed_ray.results.loading import load
 from mfed_ray.results.older import described, unknown_tasks
+from mfed_ray.results.summary import summarise
 from mfed_ray.results.tables import METRICS
 from tests.results.conftest import MakeRun, rewrite_as_version_2
 

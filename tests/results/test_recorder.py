@@ -5,9 +5,10 @@ from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.evaluation import Headline
 from mfed_ray.federation.simulation import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
+from mfed_ray.results.frame import read_table
 from mfed_ray.results.recorder import Recorder, is_evaluated
 from mfed_ray.results.run_folder import RunFolder
-from mfed_ray.results.tables import METRICS, open_table, read_table
+from mfed_ray.results.tables import METRICS, open_table
 from tests.results.conftest import rewrite_as_version_2
 
 RUN = RunIdentity("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4, "abc")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.results import summarise
+from mfed_ray.results.summary import summarise
 from tests.results.conftest import headline_columns
 
 SEG, NORMALS, DELTA = "semantic_segmentation miou", "surface_normals mean_error", "Delta_m [%]"

@@ -7,7 +7,8 @@ import pytest
 from pyarrow import parquet
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table, open_table, read_table
+from mfed_ray.results.frame import read_table
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table, open_table
 
 CONFIG = {"rounds": 3, "algorithm": {"name": "mfed", "correlation_threshold": -1.0}}
 KINDS: dict[str, Any] = {"str": "a", "int64": 7, "float64": 0.1, "bool": True, "boolean": None}

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mfed_ray.results import FORMATS, cells, render, summarise
+from mfed_ray.results.rendering import FORMATS, cells, render
+from mfed_ray.results.summary import summarise
 from tests.results.conftest import headline_columns
 
 NORMALS = "surface_normals mean_error"

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from mfed_ray.errors import ResultsWarning, RunFolderError
-from mfed_ray.results import Results, load, load_results, shortened
+from mfed_ray.results.loading import Results, load, load_results, shortened
 from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS
 from mfed_ray.storage import Mirror
 
