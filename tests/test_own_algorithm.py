@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_mean_by_hand(trimmed: float, values: Sequence[float], expected: float) 
 def test_the_documents_weight() -> None:
     """1 * 6 + 3 * 12 over 4. The first of a group was trained here, the others there."""
     namespace: dict[str, Any] = {"__name__": "my_package.mean"}
-    exec(FILE.replace("    def _mean", f"{WEIGHT}\n    def _mean"), namespace)  # noqa: S102 - the document's own code
+    exec(FILE.replace("    def _mean", f"{indent(WEIGHT, '    ')}\n    def _mean"), namespace)  # noqa: S102 - the document's own code
     algorithm = namespace["TrimmedMean"]()
     clients = [ClientSpec.of(str(n), (SEG,), "d", tuple(map(str, range(n)))) for n in (1, 3)]
     sent = [

@@ -31,7 +31,7 @@ class Recorder:
         """Take up the tables as they stood after ``last_round``; whether its evaluation is in them."""
         for table in (self._metrics, self._rounds, self._correlations):
             table.restore(last_round)
-        return self._metrics.has(round=last_round, stage=AFTER_AGGREGATION)
+        return self._metrics.has(AFTER_AGGREGATION)
 
     def record(self, event: Trained | Evaluated) -> None:
         """Add what a round came to and replace the files."""
@@ -109,4 +109,4 @@ def is_evaluated(folder: RunFolder, round_number: int) -> bool:
     """Whether a run's tables have the evaluation after the round. Raises RunFolderError where they cannot be read."""
     table = Table(folder.path / "metrics.parquet", METRICS, {})
     table.restore(round_number)
-    return table.has(round=round_number, stage=AFTER_AGGREGATION)
+    return table.has(AFTER_AGGREGATION)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from mfed_ray.errors import RunFolderError
 from mfed_ray.results.older import described
@@ -86,38 +86,46 @@ _TYPES: Mapping[str, pa.DataType] = {
 class Table:
     """A growing table and its file. ``write`` replaces it at once: a reader sees whole rounds only.
 
-    The file says in its metadata by which version and from which resolved config it was made.
+    Rows come in the order of rounds. Those of earlier rounds than the newest are kept as Arrow has them, so that what a
+    round costs does not grow with their number. The file says in its metadata by which version and from which resolved
+    config it was made.
     """
 
     def __init__(self, path: Path, columns: Mapping[str, str], config: Mapping[str, Any]) -> None:
         self._path, self._columns, self._config = path, columns, config
-        self._rows: list[Row] = []
+        self._earlier = table_schema(columns).empty_table()
+        self._newest: list[Row] = []
 
     def restore(self, last_round: int) -> None:
         """Take up the file's rows up to and with ``last_round``; later ones belong to a round that did not finish.
 
         Raises RunFolderError.
         """
-        rows = open_table(self._path, str(self._path), self._columns).rows.to_pylist()
-        self._rows = [row for row in rows if row["round"] <= last_round]
+        rows = open_table(self._path, str(self._path), self._columns).rows
+        self._earlier = rows.filter(compute.less(rows["round"], last_round))
+        self._newest = rows.filter(compute.equal(rows["round"], last_round)).to_pylist()
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Append rows that have every column."""
-        self._rows.extend(rows)
+        """Append rows of the newest round, or of one that is newer, that have every column."""
+        for row in rows:
+            if self._newest and row["round"] != self._newest[-1]["round"]:
+                self._earlier = self._all()
+                self._newest = []
+            self._newest.append(row)
 
     def change(self, round_number: int, **largest: float) -> None:
-        """Raise values in the rows of a round to those given, if they are less."""
-        for index, row in enumerate(self._rows):
+        """Raise values in the rows of the newest round to those given, if they are less and it is this round."""
+        for index, row in enumerate(self._newest):
             if row["round"] == round_number:
-                self._rows[index] = {**row, **{name: max(row[name], value) for name, value in largest.items()}}
+                self._newest[index] = {**row, **{name: max(row[name], value) for name, value in largest.items()}}
 
-    def has(self, **values: Any) -> bool:
-        """Whether a row has these values."""
-        return any(all(row[name] == value for name, value in values.items()) for row in self._rows)
+    def has(self, stage: str) -> bool:
+        """Whether the newest round has a value of the stage."""
+        return any(row["stage"] == stage for row in self._newest)
 
     def write(self) -> None:
         """Replace the file."""
-        rows = pa.Table.from_pylist(self._rows, schema=table_schema(self._columns))
+        rows = self._all()
         made = json.dumps({"version": VERSION, "config": self._config})
         temporary = self._path.with_name(f".{self._path.name}.tmp")
         # without the schema of Arrow, which would double a small file
@@ -125,6 +133,10 @@ class Table:
             writer.write_table(rows)
             writer.add_key_value_metadata({_METADATA: made})
         os.replace(temporary, self._path)
+
+    def _all(self) -> pa.Table:
+        newest = pa.Table.from_pylist(self._newest, schema=table_schema(self._columns))
+        return pa.concat_tables([self._earlier, newest]).combine_chunks()
 
 
 @dataclass(frozen=True)
