@@ -123,38 +123,36 @@ class Simulation:
         waiting = None if evaluated else self._evaluation(server, first - 1, keeping)
         for number in range(first, self.rounds + 1):
             training = _Phase("fit", number, self._fit_jobs(server, number))
-            for done in (yield from self._finish(backend, training, waiting)):
-                keeping -= {job.client for job in done.jobs if job.kind == "fit"}
-                keeping |= done.states.keys()
+            yield from self._finish(backend, [training, waiting], keeping)
             server, trained = self._aggregate(server, training)
             waiting = self._evaluation(server, number, keeping)
             yield trained, Checkpoint(number, server, backend.states())
-        yield from self._finish(backend, None, waiting)
+        yield from self._finish(backend, [waiting], keeping)
 
     def _finish(
-        self, backend: Backend, training: "_Phase | None", evaluation: "_Phase | None"
-    ) -> Generator[Progress | Evaluated, None, list[Done]]:
-        """Run the phases at the same time to their ends; all that was done."""
-        phases = [phase for phase in (training, evaluation) if phase is not None and phase.jobs]
+        self, backend: Backend, asked: Sequence["_Phase | None"], keeping: set[str]
+    ) -> Generator[Progress | Evaluated, None, None]:
+        """Run the phases at the same time to their ends. ``keeping``, who keeps anything, is brought up to date."""
+        phases = [phase for phase in asked if phase is not None and phase.jobs]
         for phase in phases:
             phase.begin()
             backend.submit(phase.jobs)
-        results: list[Done] = []
         while open_phases := [phase for phase in phases if not phase.is_over]:
             result = backend.completed()
             phase = next(phase for phase in open_phases if phase.kind == result.jobs[0].kind)
             if isinstance(result, Done):
                 backend.accept(result)
-                results.append(result)
                 phase.take(result)
+                if phase.kind == "fit":
+                    keeping.difference_update(job.client for job in result.jobs)
+                    keeping.update(result.states)
             else:
                 self.policy(result)
                 if isinstance(result, Failed):
                     phase.go_on_without(result)
             yield Progress(phase.round, phase.kind, phase.done, phase.total)
-            if phase is evaluation and phase.is_over:
+            if phase.kind == "evaluate" and phase.is_over:
                 yield Evaluated(phase.round, phase.in_order(), phase.seconds)
-        return results
 
     def _fit_jobs(self, server: State, number: int) -> list[Job]:
         """A job for each client of the cohort, with its place among those of its task group by name."""
