@@ -1,4 +1,4 @@
-"""One point of a sweep as Ray Tune runs it: a driver actor and its client actors, in one placement group."""
+"""One point of a sweep as Ray Tune runs it: an actor that drives it, and its client actors, in one placement group."""
 
 import math
 import socket
