@@ -13,6 +13,7 @@ from mfed_ray.experiment import Experiment
 from mfed_ray.federation.simulation import Event
 from mfed_ray.runtime.cluster import connect
 from mfed_ray.runtime.hosts import Host, SerialHost, in_actors
+from mfed_ray.runtime.ray_backend import import_from
 from mfed_ray.storage import is_remote
 
 
@@ -37,16 +38,12 @@ def start_beside(experiment: Experiment, work: Callable[[], object]) -> None:
     with ThreadPoolExecutor(1) as beside:
         working = beside.submit(work)
         if experiment.runtime.backend == "ray":
-            _connect(experiment)  # in this thread: Ray's processes end with the thread that started them
+            connect(experiment.runtime.address)  # in this thread: Ray's processes end with the thread that started them
         working.result()
 
 
-def _connect(experiment: Experiment) -> None:
-    connect(experiment.runtime.address)
-
-
 def _on_ray(experiment: Experiment, folder: str | Path, directory: Path) -> Iterator[Event]:
-    _connect(experiment)
+    connect(experiment.runtime.address)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     with in_actors(experiment) as host:  # the clients' processes start at once, beside the driver's
         driver = ray.remote(Driver).options(num_cpus=0, scheduling_strategy=here).remote(sys.path)
@@ -69,7 +66,7 @@ class Driver:
     """The driver actor: owns the server's state, averages and fuses, and writes the run's folder."""
 
     def __init__(self, path: Sequence[str]) -> None:
-        sys.path.extend(folder for folder in path if folder not in sys.path)
+        import_from(path)
 
     def run(self, experiment: Experiment, folder: str | Path, directory: Path, host: Host) -> Iterator[Event]:
         """``driver.run``, called in ``directory``, with the clients on the host."""
