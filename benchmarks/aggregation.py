@@ -27,7 +27,7 @@ import torchvision
 
 from benchmarks.surroundings import load_average, surroundings, write_json
 from mfed_ray.messages import Params
-from mfed_ray.summation import weighted_mean
+from mfed_ray.averages import weighted_mean
 
 SAMPLE_SECONDS = 0.002
 

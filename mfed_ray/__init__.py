@@ -38,7 +38,7 @@ _HOMES = {
     "mfed_ray.messages": ("ClientSpec", "Instruction", "Params", "Proximal", "State", "Update"),
     "mfed_ray.params": ("decoders_of", "encoder_of"),
     "mfed_ray.results": ("load", "load_results", "summarise"),
-    "mfed_ray.summation": ("weighted_mean",),
+    "mfed_ray.averages": ("weighted_mean",),
 }
 _EXPORTS = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,9 +1,10 @@
 """One client's training and evaluation: local epochs on its shard, with proximal terms."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
@@ -42,12 +43,27 @@ class LoadedModel:
         values = {**self.initial, **state.params.get("model", {})}
         for overlay in overlays:
             values.update(overlay)
-        with torch.no_grad():
-            for name, tensor in _floats(self.module).items():
-                if self.device.type == "cpu":
-                    np.copyto(tensor.numpy(), values[name])  # once, from wherever the values lie
-                else:
-                    tensor.copy_(torch.tensor(values[name]))
+        for name, tensor in (self._shared | self._own).items():
+            if self.device.type == "cpu":
+                np.copyto(tensor.numpy(), values[name])  # once, from wherever the values lie
+            else:
+                tensor.copy_(torch.tensor(values[name]))
+
+    def shared(self) -> Values:
+        """Copies of the values that may leave a client."""
+        return _copied(self._shared)
+
+    def own(self) -> Values:
+        """Copies of those that never do."""
+        return _copied(self._own)
+
+    @cached_property
+    def _shared(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in _floats(self.module).items() if name not in self.private}
+
+    @cached_property
+    def _own(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in _floats(self.module).items() if name in self.private}
 
     @torch.inference_mode()
     def predict(self, image: NDArray[np.uint8], input_size: InputSize) -> dict[str, Prediction]:
@@ -83,15 +99,13 @@ class Trainer:
 
     def shared(self) -> Values:
         """Copies of all parameters and statistics that the normalisation policy lets leave the client."""
-        return float_values(self.model.module, lambda name: name not in self.model.private)
+        return self.model.shared()
 
     def state(self, keep: Params | None = None) -> State:
         """What the client keeps: private values that moved, ``keep``, the optimizer's state if configured."""
         initial = self.model.initial
         private = {
-            name: value
-            for name, value in float_values(self.model.module, self.model.private.__contains__).items()
-            if not np.array_equal(value, initial[name])
+            name: value for name, value in self.model.own().items() if not np.array_equal(value, initial[name])
         }
         trees: dict[str, Params] = {"model": {**private, **(keep or {})}, "optimizer": self._optimizer_state}
         return State({name: tree for name, tree in trees.items() if tree})
@@ -277,10 +291,13 @@ def _floats(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
 
 
-def float_values(module: nn.Module, chosen: Callable[[str], bool] = lambda _: True) -> Values:
-    """Copies of a module's parameters and statistics, those whose names are ``chosen``, as arrays in main memory."""
-    floats = _floats(module).items()
-    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in floats if chosen(name)}
+def float_values(module: nn.Module) -> Values:
+    """Copies of a module's parameters and statistics as arrays in main memory."""
+    return _copied(_floats(module))
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> Values:
+    return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
 
 
 def _optimizer_values(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> Values:

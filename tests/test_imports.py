@@ -25,7 +25,7 @@ def loaded(module: str, names: tuple[str, ...]) -> list[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["mfed_ray.algorithms", "mfed_ray.algorithms.registry", "mfed_ray.federation.simulation", "mfed_ray.summation"],
+    ["mfed_ray.algorithms", "mfed_ray.algorithms.registry", "mfed_ray.federation.simulation", "mfed_ray.averages"],
 )
 def test_the_federated_core_stands_on_numpy_and_pydantic(module: str) -> None:
     assert loaded(module, CORE) == []

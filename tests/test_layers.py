@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "mfed_ray"
 
 ROWS = [
     ["errors", "evaluation", "messages", "section"],
-    ["params", "seeds", "summation", "registry"],
+    ["params", "seeds", "averages", "registry"],
     ["algorithms"],
     ["federation"],
     ["labels", "coco_categories", "annotations", "jit", "storage"],

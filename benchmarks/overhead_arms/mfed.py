@@ -44,6 +44,7 @@ from mfed_ray.runtime.worker import Worker
 from mfed_ray.training import LoadedModel, Trainer
 
 TASK = "classes"
+SETTINGS = LocalTraining(optimizer="sgd", learning_rate=LEARNING_RATE, momentum=0.0, weight_decay=0.0)
 
 
 @dataclass
@@ -70,6 +71,13 @@ def initial_values(size: Size) -> Params:
     return arrays_of(make_model(size))
 
 
+@cache
+def loaded_model(size: Size) -> LoadedModel:
+    """The model that a process's clients take turns with, as the package's own factory keeps it."""
+    module = cast("MultiTaskModel", workspace(size))
+    return LoadedModel(module, initial_values(size), frozenset(), torch.device("cpu"))
+
+
 @dataclass(frozen=True)
 class MakeTrainer:
     """Builds trainers, in whatever process."""
@@ -78,11 +86,8 @@ class MakeTrainer:
 
     def __call__(self, client: ClientSpec) -> Trainer:
         """The client's trainer."""
-        module = cast("MultiTaskModel", workspace(self.size))
-        model = LoadedModel(module, initial_values(self.size), frozenset(), torch.device("cpu"))
-        settings = LocalTraining(optimizer="sgd", learning_rate=LEARNING_RATE, momentum=0.0, weight_decay=0.0)
         data = make_clients(self.size)[int(client.name)]
-        return MemoryTrainer(client, model, [], [], settings, rounds=1, seed=SEED, data=data)
+        return MemoryTrainer(client, loaded_model(self.size), [], [], SETTINGS, rounds=1, seed=SEED, data=data)
 
 
 def simulation(size: Size, rounds: int) -> Simulation:

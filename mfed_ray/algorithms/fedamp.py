@@ -28,7 +28,7 @@ from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Tra
 from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Instruction, Params, Proximal, State, Update
 from mfed_ray.params import STATISTICS, cosine, encoder_of
-from mfed_ray.summation import weighted_mean
+from mfed_ray.averages import weighted_mean
 
 Matrix = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from mfed_ray.errors import MfedError
 from mfed_ray.messages import ClientReport, Instruction, State, Update
-from mfed_ray.summation import PartialSum
+from mfed_ray.averages import PartialMean
 
 Kind = Literal["fit", "evaluate"]
 """What a client's turn is for."""
@@ -35,14 +35,14 @@ class Job:
 class Done:
     """Jobs that are finished.
 
-    ``updates``: what the clients that trained send, without parameters where these are in ``sums``, by task group.
+    ``updates``: what the clients that trained send, without parameters where these are in ``means``, by task group.
     ``states``: of these clients that keep anything what that is, in whatever form the backend has it.
     """
 
     jobs: tuple[Job, ...]
     reports: tuple[ClientReport, ...]
     updates: tuple[Update, ...] = ()
-    sums: Mapping[str, Sequence[PartialSum]] = field(default_factory=dict)
+    means: Mapping[str, Sequence[PartialMean]] = field(default_factory=dict)
     states: Mapping[str, Any] = field(default_factory=dict)
 
 

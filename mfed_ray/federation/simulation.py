@@ -15,7 +15,7 @@ from mfed_ray.federation.participation import Policy, all_must_return
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
 from mfed_ray.seeds import generator
-from mfed_ray.summation import PartialSum, mean
+from mfed_ray.averages import PartialMean, mean
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class _Phase:
         self._told_as = told_as or {job.client: job.client for job in jobs}
         self._reports: dict[str, ClientReport] = {}
         self._updates: list[Update] = []
-        self._sums: dict[str, list[PartialSum]] = {}
+        self._means: dict[str, list[PartialMean]] = {}
         self._failed: set[str] = set()
         self._started = 0.0
 
@@ -256,8 +256,8 @@ class _Phase:
         """Take in what some of the jobs came to."""
         self._reports |= {report.client: report for report in done.reports}
         self._updates += done.updates
-        for group, sums in done.sums.items():
-            self._sums.setdefault(group, []).extend(sums)
+        for group, means in done.means.items():
+            self._means.setdefault(group, []).extend(means)
         self.seconds = time.perf_counter() - self._started
 
     def go_on_without(self, failed: Failed) -> None:
@@ -277,13 +277,13 @@ class _Phase:
         up."""
         senders: dict[str, list[Update]] = {}
         for update in sorted(self._updates, key=_name):
-            senders.setdefault(update.group if update.group in self._sums else update.client, []).append(update)
+            senders.setdefault(update.group if update.group in self._means else update.client, []).append(update)
         return [
-            _mean_update(members, self._sums[name]) if name in self._sums else members[0]
+            _mean_update(members, self._means[name]) if name in self._means else members[0]
             for name, members in sorted(senders.items())
         ]
 
 
-def _mean_update(members: Sequence[Update], sums: Sequence[PartialSum]) -> Update:
+def _mean_update(members: Sequence[Update], means: Sequence[PartialMean]) -> Update:
     group, examples = members[0].group, sum(member.examples for member in members)
-    return Update(group, group, examples, mean(sums), members=tuple(members))
+    return Update(group, group, examples, mean(means), members=tuple(members))

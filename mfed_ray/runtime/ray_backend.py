@@ -11,9 +11,13 @@ from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.errors import ClientError, MfedError
 from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State, Update
+from mfed_ray.params import nbytes
 from mfed_ray.runtime.chunks import chunks
 from mfed_ray.runtime.placement import Placement
-from mfed_ray.summation import PartialSum
+from mfed_ray.averages import PartialMean
+
+SMALL = 64 * 1024
+"""Bytes of a tree below which it travels within the call. (Ray itself stores arguments from 100 KB on.)"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Reply:
 
     reports: tuple[ClientReport, ...]
     updates: tuple[Update, ...]
-    sums: Mapping[str, Sequence[PartialSum]]
+    means: Mapping[str, Sequence[PartialMean]]
     keeping: tuple[str, ...]
 
 
@@ -69,7 +73,7 @@ class ClientActor:
         held = values[trees:]
         clients = {turn.job.client: held[turn.state][turn.job.client] for turn in turns if turn.state is not None}
         outcome = self._worker_of(setup).run(jobs, clients)
-        reply = Reply(tuple(outcome.reports), tuple(outcome.updates), outcome.sums, tuple(outcome.states))
+        reply = Reply(tuple(outcome.reports), tuple(outcome.updates), outcome.means, tuple(outcome.states))
         return reply, outcome.states
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -179,7 +183,7 @@ class RayBackend:
         for job, report in zip(chunk.jobs, reply.reports, strict=True):
             self._seconds[job.kind][job.client] = report.seconds
         states = dict.fromkeys(reply.keeping, chunk.states)
-        return Done(chunk.jobs, reply.reports, reply.updates, reply.sums, states)
+        return Done(chunk.jobs, reply.reports, reply.updates, reply.means, states)
 
     def accept(self, done: Done) -> None:
         """Keep the references of what the clients that trained keep."""
@@ -205,11 +209,11 @@ class RayBackend:
         self._states = {client: ray.put({client: state}) for client, state in states.items()}
 
     def _store(self, trees: Sequence[Params]) -> None:
-        """Put each distinct tree once, whatever the number of clients that get it; forget those that nobody needs."""
+        """Make each distinct tree ready once, whoever gets it; forget those that nobody needs."""
         waiting = [tree for chunk, _ in self._waiting for job in chunk for tree in _trees(job)]
         running = [tree for chunk in self._running.values() for job in chunk.jobs for tree in _trees(job)]
         needed = {id(tree): tree for tree in (*trees, *waiting, *running)}
-        self._stored = {key: self._stored.get(key) or (tree, ray.put(tree)) for key, tree in needed.items()}
+        self._stored = {key: self._stored.get(key) or (tree, _sent(tree)) for key, tree in needed.items()}
 
     def _start(self) -> None:
         """Give every actor that is free a chunk."""
@@ -233,9 +237,9 @@ class RayBackend:
         turns = [
             Turn(
                 replace(job, instruction=Instruction(job.client, job.instruction.round)),
-                tuple(trees.number(self._stored[id(tree)][1]) for tree in job.instruction.load),
-                tuple(trees.number(self._stored[id(tree)][1]) for tree in job.instruction.anchor),
-                states.number(held[job.client]) if job.client in held else None,
+                tuple(trees.number(id(tree), self._stored[id(tree)][1]) for tree in job.instruction.load),
+                tuple(trees.number(id(tree), self._stored[id(tree)][1]) for tree in job.instruction.anchor),
+                states.number(held[job.client], held[job.client]) if job.client in held else None,
             )
             for job in chunk
         ]
@@ -245,13 +249,23 @@ class RayBackend:
 
 
 class _Numbered:
-    """Distinct references and their numbers."""
+    """Distinct things and their numbers."""
 
     def __init__(self) -> None:
-        self.items: dict[Any, int] = {}
+        self.items: list[Any] = []
+        self._numbers: dict[Any, int] = {}
 
-    def number(self, item: Any) -> int:
-        return self.items.setdefault(item, len(self.items))
+    def number(self, key: Any, item: Any) -> int:
+        """The item's number; two with one key are the same."""
+        if key not in self._numbers:
+            self._numbers[key] = len(self.items)
+            self.items.append(item)
+        return self._numbers[key]
+
+
+def _sent(tree: Params) -> Any:
+    """What a call takes a tree as: a reference to the store, or if it is small the tree, which costs no put."""
+    return tree if nbytes([tree]) < SMALL else ray.put(tree)
 
 
 def _trees(job: Job) -> tuple[Params, ...]:

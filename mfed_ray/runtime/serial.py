@@ -30,7 +30,7 @@ class SerialBackend:
             outcome = self._worker.run([job], {job.client: state})
         except MfedError as error:
             return Failed((job,), error)
-        return Done((job,), tuple(outcome.reports), tuple(outcome.updates), outcome.sums, outcome.states)
+        return Done((job,), tuple(outcome.reports), tuple(outcome.updates), outcome.means, outcome.states)
 
     def accept(self, done: Done) -> None:
         """Keep the states of the clients that trained."""

@@ -13,7 +13,7 @@ from mfed_ray.federation.backend import Job
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
 from mfed_ray.runtime.memory import keep_freed_memory, peak_memory
-from mfed_ray.summation import PartialSum, add
+from mfed_ray.averages import PartialMean, add
 
 BYTES_OF_A_NUMBER = 8
 """Of each of ``Fit.values``, sent as float64."""
@@ -37,7 +37,7 @@ class Outcome:
 
     reports: list[ClientReport] = field(default_factory=list)
     updates: list[Update] = field(default_factory=list)
-    sums: dict[str, list[PartialSum]] = field(default_factory=dict)
+    means: dict[str, list[PartialMean]] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
 
 
@@ -81,8 +81,8 @@ class Worker:
         held_out = trainer.evaluate() if job.evaluate else {}
         sent: Params = fit.params
         if job.weight is not None:
-            leaf = PartialSum(job.place, 0, job.weight, fit.params)
-            outcome.sums[client.group] = add(outcome.sums.get(client.group, []), leaf)
+            leaf = PartialMean(job.place, 0, job.weight, fit.params)
+            outcome.means[client.group] = add(outcome.means.get(client.group, []), leaf)
             sent = {}
         outcome.updates.append(Update(client.name, client.group, client.examples, sent, fit.values))
         seconds = time.perf_counter() - started

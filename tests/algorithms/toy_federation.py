@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mfed_ray.algorithms import Algorithm
 from mfed_ray.algorithms.contract import Diagnostics, Fit
 from mfed_ray.messages import ClientSpec, Params, State, Update
-from mfed_ray.summation import PartialSum, add, mean
+from mfed_ray.averages import PartialMean, add, mean
 from tests.algorithms.toy import Batch, ToyTrainer
 
 Numbers = dict[str, Any]
@@ -113,8 +113,8 @@ def group_means(algorithm: Algorithm, specs: Sequence[ClientSpec], updates: Sequ
             groups.setdefault(spec.group, []).append((weight, update))
     means = []
     for group, members in sorted(groups.items()):
-        leaves = [PartialSum(place, 0, weight, update.params) for place, (weight, update) in enumerate(members)]
-        rest: list[PartialSum] = []
+        leaves = [PartialMean(place, 0, weight, update.params) for place, (weight, update) in enumerate(members)]
+        rest: list[PartialMean] = []
         for leaf in leaves[1:]:
             rest = add(rest, leaf)
         senders = tuple(Update(u.client, group, u.examples, {}, u.values) for _, u in members)

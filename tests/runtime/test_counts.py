@@ -21,7 +21,7 @@ from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
 from tests.algorithms.toy import ToyTrainer
 from tests.algorithms.toy_federation import no_probe
 
-CLIENTS, ROUNDS, NUMBERS = 16, 3, 1000
+CLIENTS, ROUNDS, NUMBERS = 16, 3, 20_000
 TASKS = ("depth", "saliency")
 
 
@@ -88,7 +88,7 @@ def counted(
         done = completed(self, timeout)
         assert isinstance(done, Done)
         counts[-1].returned_bytes += sum(nbytes([update.params]) for update in done.updates)
-        counts[-1].returned_bytes += sum(nbytes([node.params]) for nodes in done.sums.values() for node in nodes)
+        counts[-1].returned_bytes += sum(nbytes([node.params]) for nodes in done.means.values() for node in nodes)
         return done
 
     federation = Simulation(
@@ -119,14 +119,14 @@ MODEL = 2 * NUMBERS * 4
 """Bytes of a client's encoder and decoder."""
 
 
-def test_a_round_of_sums(pool: ActorPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FedAvg of two tasks: each group's encoder and decoder is put once; few calls; sums come back, not models."""
+def test_a_round_of_means(pool: ActorPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FedAvg of two tasks: each group's encoder and decoder is put once; few calls; means come back, not models."""
     counts, told = counted(FedAvg(), pool, monkeypatch)
     assert len(counts) == ROUNDS - 1
     for one, trained in zip(counts, told, strict=True):
         assert one.puts == 4
         assert 2 <= one.calls <= CLIENTS // 2
-        # a sum is float64, and a call has at most the sums of two runs of neighbours: 2 log2(8) nodes, most far fewer
+        # a call has at most the means of two runs of neighbours: 2 log2(8) nodes, most far fewer
         assert one.returned_bytes < CLIENTS * MODEL
         assert (trained.bytes_up, trained.bytes_down) == (CLIENTS * MODEL, CLIENTS * MODEL)
 
