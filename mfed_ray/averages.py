@@ -34,7 +34,7 @@ _WORTH_A_THREAD = 1 << 20
 class PartialMean:
     """A node of the tree: the mean over the 2^level places from ``place`` on, and the sum of their weights.
 
-    ``params``: at level 0 a client's own.
+    ``params``: at level 0 a client's own. Arrays that somebody else needs as they are must be read-only.
     """
 
     place: int
@@ -49,7 +49,7 @@ class PartialMean:
 
 
 def add(nodes: Sequence[PartialMean], new: PartialMean) -> list[PartialMean]:
-    """The nodes with one more behind them, halves joined. The arrays of nodes above level 0 are used up."""
+    """The nodes with one more behind them, halves joined. Arrays that can be written to are used up."""
     joined = [*nodes, new]
     while len(joined) > 1 and joined[-2].is_half_before(joined[-1]):
         right, left = joined.pop(), joined.pop()
@@ -130,10 +130,12 @@ def _plan(ordered: Sequence[PartialMean]) -> tuple[list[list[tuple[float, float]
 
 
 def _join(left: PartialMean, right: PartialMean) -> PartialMean:
-    """The node of which the two are halves, in the left one's arrays if these are no client's."""
+    """The node of which the two are halves, in arrays of theirs where these can be written to."""
     params, scratch = {}, np.empty(_CHUNK, np.float32)
     for name, value in left.params.items():
-        joined = value if left.level else np.empty(value.shape, np.float32)
+        spare = (array for array in (value, right.params[name]) if array.flags.writeable and array.flags.c_contiguous)
+        joined = next(spare, None)
+        joined = np.empty(value.shape, np.float32) if joined is None else joined
         mine, other, out = value.reshape(-1), right.params[name].reshape(-1), joined.reshape(-1)
         for part in _parts(out.size):
             _join_values((mine[part], left.weight), (other[part], right.weight), out[part], scratch)

@@ -77,9 +77,13 @@ class Worker:
         started = time.perf_counter()
         client = self._clients[job.client]
         trainer = self._make_trainer(client)
+        for tree in (*job.instruction.load, *job.instruction.anchor):
+            _freeze(tree)
         fit = self._algorithm.fit(trainer, job.instruction, state)
         held_out = trainer.evaluate() if job.evaluate else {}
         sent: Params = fit.params
+        for tree in fit.state.params.values():
+            _freeze(tree)
         if job.weight is not None:
             leaf = PartialMean(job.place, 0, job.weight, fit.params)
             outcome.means[client.group] = add(outcome.means.get(client.group, []), leaf)
@@ -99,3 +103,9 @@ class Worker:
         held_out = trainer.evaluate()
         seconds = time.perf_counter() - started
         return ClientReport(job.client, held_out=held_out, seconds=seconds, peak_memory_bytes=peak_memory())
+
+
+def _freeze(tree: Params) -> None:
+    """Let nobody write to a tree that goes on being needed, as nobody can write to what comes from Ray's store."""
+    for value in tree.values():
+        value.setflags(write=False)
