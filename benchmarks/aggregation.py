@@ -26,8 +26,8 @@ import torch
 import torchvision
 
 from benchmarks.surroundings import load_average, surroundings, write_json
-from mfed_ray.messages import Params
 from mfed_ray.averages import weighted_mean
+from mfed_ray.messages import Params
 
 SAMPLE_SECONDS = 0.002
 

@@ -104,9 +104,7 @@ class Trainer:
     def state(self, keep: Params | None = None) -> State:
         """What the client keeps: private values that moved, ``keep``, the optimizer's state if configured."""
         initial = self.model.initial
-        private = {
-            name: value for name, value in self.model.own().items() if not np.array_equal(value, initial[name])
-        }
+        private = {name: value for name, value in self.model.own().items() if not np.array_equal(value, initial[name])}
         trees: dict[str, Params] = {"model": {**private, **(keep or {})}, "optimizer": self._optimizer_state}
         return State({name: tree for name, tree in trees.items() if tree})
 

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mfed_ray import averages
-from mfed_ray.messages import Params
 from mfed_ray.averages import PartialMean, add, mean, weighted_mean
+from mfed_ray.messages import Params
 
 CHUNK = averages._CHUNK
 SHAPES = {"encoder.w": (3, 5), "encoder.scale": (), "encoder.nothing": (0,), "decoders.a.w": (70,)}
@@ -17,7 +17,14 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def tree(*values: float) -> Params:
-    return {"w": np.array(values, np.float32)}
+    return read_only({"w": np.array(values, np.float32)})
+
+
+def read_only(params: Params) -> Params:
+    """As what a client keeps or what lies in the store is."""
+    for value in params.values():
+        value.setflags(write=False)
+    return params
 
 
 def leaves(numbers: Sequence[float], weights: Sequence[float] | None = None) -> list[PartialMean]:
@@ -42,7 +49,7 @@ def drawn(count: int, seed: int, shapes: Shapes = SHAPES) -> list[PartialMean]:
         return np.asarray(rng.normal(size=shape) * 10.0 ** rng.integers(-3, 4, shape), np.float32)
 
     return [
-        PartialMean(place, 0, float(rng.integers(1, 1000)), {name: values(shape) for name, shape in shapes.items()})
+        PartialMean(place, 0, float(rng.integers(1, 1000)), read_only({name: values(s) for name, s in shapes.items()}))
         for place in range(count)
     ]
 
@@ -197,20 +204,22 @@ def test_equal_models_come_back_bit_for_bit(count: int) -> None:
 
 
 def test_joining_means_in_place() -> None:
-    """No more than a mean of each level is held: a new one is made of two clients, then goes on."""
-    nodes = folded(leaves([1, 2, 3]))
-    held = nodes[0].params["w"]
+    """No more than a mean of each level is held: it is made in a client's own copy, if it may be, and goes on there."""
+    first: Params = {"w": np.array([1], np.float32)}
+    nodes = folded([PartialMean(0, 0, 1.0, first), *leaves([1, 2, 3])[1:]])
+    assert nodes[0].params["w"] is first["w"]
     (node,) = add(nodes, leaves([1, 2, 3, 4])[3])
-    assert node.params["w"] is held
-    assert held.tolist() == [2.5]
+    assert node.params["w"] is first["w"]
+    assert first["w"].tolist() == [2.5]
+    second: Params = {"w": np.array([3], np.float32)}
+    (node,) = folded([leaves([1])[0], PartialMean(1, 0, 1.0, second)])
+    assert node.params["w"] is second["w"]
+    assert second["w"].tolist() == [2]
 
 
 def test_what_clients_sent_is_left_alone() -> None:
     nodes = drawn(7, seed=2)
     before = [{name: value.copy() for name, value in node.params.items()} for node in nodes]
-    for node in nodes:
-        for value in node.params.values():
-            value.setflags(write=False)
     means = folded(nodes)
     first = mean(means)
     assert_same_bits(mean(means), first)  # nor does a mean use up the nodes

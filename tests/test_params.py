@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from mfed_ray.averages import weighted_mean
 from mfed_ray.messages import Params
 from mfed_ray.params import cosine, decoders_of, difference, encoder_of, is_output_head, nbytes
-from mfed_ray.averages import weighted_mean
 
 
 def tree(**values: list[float]) -> Params:

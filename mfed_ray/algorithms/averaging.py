@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from mfed_ray.algorithms.contract import by_group, common_encoder
+from mfed_ray.averages import weighted_mean
 from mfed_ray.messages import ClientSpec, Params, State, Update
 from mfed_ray.params import decoders_of, encoder_of
-from mfed_ray.averages import weighted_mean
 
 Weighting = Literal["examples", "uniform"]
 """Of clients in a mean: by their number of examples n_k, or alike."""

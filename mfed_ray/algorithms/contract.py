@@ -62,7 +62,10 @@ class Diagnostics:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a client's training gives: parameters to send, state to keep, training metrics, numbers to send."""
+    """What a client's training gives: parameters to send, state to keep, training metrics, numbers to send.
+
+    Arrays of ``params`` that stand in no tree of the state or the instruction are written over once they are sent.
+    """
 
     params: Params
     state: State

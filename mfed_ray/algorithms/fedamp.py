@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, common_encoder
+from mfed_ray.averages import weighted_mean
 from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Instruction, Params, Proximal, State, Update
 from mfed_ray.params import STATISTICS, cosine, encoder_of
-from mfed_ray.averages import weighted_mean
 
 Matrix = NDArray[np.float64]
 

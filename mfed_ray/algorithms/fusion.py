@@ -6,9 +6,9 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
+from mfed_ray.averages import weighted_mean
 from mfed_ray.errors import ConfigError
 from mfed_ray.messages import Params
-from mfed_ray.averages import weighted_mean
 
 Names = tuple[str, ...]
 Shares = Mapping[str, Mapping[str, float]]

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, common_encoder
+from mfed_ray.averages import weighted_mean
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import cosine, decoders_of, difference, encoder_of
-from mfed_ray.averages import weighted_mean
 
 Matrix = NDArray[np.float64]
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from mfed_ray.averages import PartialMean
 from mfed_ray.errors import MfedError
 from mfed_ray.messages import ClientReport, Instruction, State, Update
-from mfed_ray.averages import PartialMean
 
 Kind = Literal["fit", "evaluate"]
 """What a client's turn is for."""

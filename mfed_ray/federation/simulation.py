@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Probe, by_group
+from mfed_ray.averages import PartialMean, mean
 from mfed_ray.errors import ConfigError
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Stage
 from mfed_ray.federation.backend import Backend, Done, Failed, Job, Kind
@@ -15,7 +16,6 @@ from mfed_ray.federation.participation import Policy, all_must_return
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
 from mfed_ray.seeds import generator
-from mfed_ray.averages import PartialMean, mean
 
 
 @dataclass(frozen=True)

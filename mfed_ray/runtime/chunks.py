@@ -15,8 +15,8 @@ def chunks(jobs: Sequence[Job], seconds: Mapping[str, float], actors: int) -> li
     """The jobs in their order, cut into what an actor is given at a time.
 
     ``seconds``: what clients took last. Where that is known and the clients can be shared out evenly, each actor gets
-    one chunk: fewest calls, and fewest means to send. Else chunks of falling size, each half of an actor's share of what
-    is left, so that the actors end at about the same time whatever the clients take (guided self-scheduling:
+    one chunk: fewest calls, and fewest means to send. Else chunks of falling size, each half of an actor's share of
+    what is left, so that the actors end at about the same time whatever the clients take (guided self-scheduling:
     Polychronopoulos and Kuck, IEEE Transactions on Computers 36, 1987). A client that nobody knows counts as the mean
     of the others.
     """

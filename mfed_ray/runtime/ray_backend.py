@@ -8,13 +8,13 @@ from typing import Any
 import ray
 
 from mfed_ray.algorithms.contract import Algorithm
+from mfed_ray.averages import PartialMean
 from mfed_ray.errors import ClientError, MfedError
 from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import nbytes
 from mfed_ray.runtime.chunks import chunks
 from mfed_ray.runtime.placement import Placement
-from mfed_ray.averages import PartialMean
 
 SMALL = 64 * 1024
 """Bytes of a tree below which it travels within the call. (Ray itself stores arguments from 100 KB on.)"""

@@ -8,12 +8,12 @@ from typing import Protocol
 import torch
 
 from mfed_ray.algorithms.contract import Algorithm, Trainer
+from mfed_ray.averages import PartialMean, add
 from mfed_ray.errors import ClientError, MfedError
 from mfed_ray.federation.backend import Job
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
 from mfed_ray.runtime.memory import keep_freed_memory, peak_memory
-from mfed_ray.averages import PartialMean, add
 
 BYTES_OF_A_NUMBER = 8
 """Of each of ``Fit.values``, sent as float64."""

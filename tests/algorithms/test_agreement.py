@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mfed_ray.algorithms.agreement import Clients, View, agreed, measure, partners, squared_lengths, view, within
-from mfed_ray.messages import Params
 from mfed_ray.averages import weighted_mean
+from mfed_ray.messages import Params
 
 
 def tree(values: Sequence[float]) -> Params:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mfed_ray.algorithms import Algorithm
 from mfed_ray.algorithms.contract import Diagnostics, Fit
-from mfed_ray.messages import ClientSpec, Params, State, Update
 from mfed_ray.averages import PartialMean, add, mean
+from mfed_ray.messages import ClientSpec, Params, State, Update
 from tests.algorithms.toy import Batch, ToyTrainer
 
 Numbers = dict[str, Any]
