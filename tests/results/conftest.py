@@ -28,7 +28,7 @@ JUDGED_BY = {
 }
 
 
-def whole(folder: Path, name: str) -> pd.DataFrame:
+def whole_table(folder: Path, name: str) -> pd.DataFrame:
     """A table of the run's folder, parts included."""
     frame: pd.DataFrame = read_whole(folder_at(str(folder)), f"{name}.parquet", COLUMNS[name]).rows.to_pandas()
     return frame

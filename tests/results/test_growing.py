@@ -9,7 +9,7 @@ from mfed_ray.errors import RunFolderError
 from mfed_ray.results.frame import read_table
 from mfed_ray.results.growing import Table
 from mfed_ray.results.tables import CORRELATIONS, open_table
-from tests.results.conftest import whole
+from tests.results.conftest import whole_table
 
 CONFIG = {"rounds": 3, "algorithm": {"name": "mfed", "correlation_threshold": -1.0}}
 FILE = "correlations.parquet"
@@ -63,7 +63,7 @@ def test_an_empty_table_keeps_its_columns(table: Table, tmp_path: Path) -> None:
 def test_all_rows_so_far_are_in_the_folder(table: Table, tmp_path: Path) -> None:
     for number in (1, 2):
         write_rounds(table, [number])
-    assert whole(tmp_path, "correlations")["round"].tolist() == [1, 1, 2, 2]
+    assert whole_table(tmp_path, "correlations")["round"].tolist() == [1, 1, 2, 2]
     table.finish()
     assert rounds_in(tmp_path / FILE) == [1, 1, 2, 2]
     assert names(tmp_path) == [FILE]
@@ -139,7 +139,7 @@ def test_a_write_touches_its_own_part_or_folds(table: Table, tmp_path: Path) -> 
         assert parts < (tmp_path / FILE).stat().st_size + max(written, default=0)
     assert sum(folded[1:]) <= 2 * sum(written) + len(folded) * max(written)
     assert 3 <= len(folded) < len(written)
-    assert whole(tmp_path, "correlations")["round"].tolist() == [number // 2 for number in range(400)]
+    assert whole_table(tmp_path, "correlations")["round"].tolist() == [number // 2 for number in range(400)]
 
 
 def test_finish_leaves_the_file_that_one_write_of_all_would(table: Table, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_second_event_replaces_the_part_of_its_round(table: Table, tmp_path: P
     after = states(tmp_path)
     assert [name for name in before if before[name] != after[name]] == [f"correlations.{last:06d}.parquet"]
     assert before.keys() == after.keys()
-    frame = whole(tmp_path, "correlations")
+    frame = whole_table(tmp_path, "correlations")
     assert frame["round"].tolist() == [number // 2 for number in range(2 * (last + 1))] + [last]
     assert frame["group"].tolist()[-3:] == ["saliency", "human_parts", "later"]
     assert frame["correlation"].tolist()[-4:] == [pytest.approx(0.1 * (last - 1)), 99.0, 99.0, 99.0]
@@ -195,7 +195,7 @@ def test_a_second_event_of_a_round_that_was_folded_is_a_part(table: Table, tmp_p
     table.write()
     assert names(tmp_path) == ["correlations.000000.parquet", FILE]
     assert rounds_in(tmp_path / FILE) == [0, 0]
-    assert whole(tmp_path, "correlations")["group"].tolist() == ["saliency", "human_parts", "later"]
+    assert whole_table(tmp_path, "correlations")["group"].tolist() == ["saliency", "human_parts", "later"]
     table.finish()
     assert read_table(tmp_path / FILE)["group"].tolist() == ["saliency", "human_parts", "later"]
 
@@ -224,7 +224,7 @@ def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(table: Table, tm
     for name, content in left.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / ".correlations.parquet.tmp").write_bytes(b"half")
-    rounds = whole(tmp_path, "correlations")["round"].tolist()
+    rounds = whole_table(tmp_path, "correlations")["round"].tolist()
     assert rounds == [number // 2 for number in range(2 * (last + behind + 1))]
     resumed = Table(tmp_path / FILE, CORRELATIONS, CONFIG)
     resumed.restore(last + 1)

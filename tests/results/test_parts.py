@@ -16,7 +16,7 @@ from mfed_ray.results.loading import load
 from mfed_ray.results.parts import has_parts, part_name, parts_of, read_whole
 from mfed_ray.results.tables import CORRELATIONS, METRICS, table_schema, write_table
 from mfed_ray.storage import Mirror, files_below, locate
-from tests.results.conftest import CONFIG, headline_columns, whole
+from tests.results.conftest import CONFIG, headline_columns, whole_table
 
 FILE = "correlations.parquet"
 
@@ -31,7 +31,7 @@ def lay(folder: Path, name: str, *rounds: int, value: float = 0.0) -> None:
 
 def read(folder: Path) -> list[tuple[int, float]]:
     """Rounds and values; a value says which file it is from."""
-    frame = whole(folder, "correlations")
+    frame = whole_table(folder, "correlations")
     return list(frame[["round", "correlation"]].itertuples(index=False, name=None))
 
 

@@ -10,7 +10,7 @@ from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
 from mfed_ray.results.recorder import Recorder, is_evaluated
 from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.results.tables import METRICS, open_table
-from tests.results.conftest import rewrite_as_version_2, whole
+from tests.results.conftest import rewrite_as_version_2, whole_table
 
 RUN = RunIdentity("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4, "abc")
 CLIENTS = [
@@ -58,7 +58,7 @@ def record(one: Recorder, *events: Trained | Evaluated) -> None:
 
 def test_rows_of_a_round_by_hand(tmp_path: Path) -> None:
     record(recorder(tmp_path), *FIRST_ROUND)
-    metrics = whole(tmp_path, "metrics")
+    metrics = whole_table(tmp_path, "metrics")
     assert set(metrics[["run_id", "experiment", "algorithm", "seed", "round"]].itertuples(index=False, name=None)) == {
         ("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4, 1)
     }
@@ -76,7 +76,7 @@ def test_rows_of_a_round_by_hand(tmp_path: Path) -> None:
 def test_rows_say_what_tasks_are_judged_by_and_the_setting(tmp_path: Path) -> None:
     """The caller gave saliency's headline metric; human_parts has none."""
     record(recorder(tmp_path), *FIRST_ROUND)
-    metrics = whole(tmp_path, "metrics")
+    metrics = whole_table(tmp_path, "metrics")
     assert set(metrics["setting"]) == {"abc"}
     assert list(metrics[["task", "metric", "headline", "higher_is_better"]].itertuples(index=False, name=None)) == [
         ("saliency", "loss", False, None),
@@ -90,7 +90,7 @@ def test_rows_say_what_tasks_are_judged_by_and_the_setting(tmp_path: Path) -> No
 
 def test_costs_of_a_round_by_hand(tmp_path: Path) -> None:
     record(recorder(tmp_path), *INITIAL, *FIRST_ROUND)
-    assert list(whole(tmp_path, "rounds").itertuples(index=False, name=None)) == [
+    assert list(whole_table(tmp_path, "rounds").itertuples(index=False, name=None)) == [
         (RUN.run_id, 0, 0.0, 0.0, 0.0, 0, 0, 0),
         (RUN.run_id, 1, 1.0, 0.25, 0.5, 1000, 2000, 500),  # the largest process's memory
     ]
@@ -98,13 +98,13 @@ def test_costs_of_a_round_by_hand(tmp_path: Path) -> None:
 
 def test_a_round_of_nobody_has_no_memory(tmp_path: Path) -> None:
     recorder(tmp_path).record(Trained(2, [], Diagnostics(), {"fit": 0.5}, 0, 0, is_evaluated=False))
-    row = whole(tmp_path, "rounds").iloc[0]
+    row = whole_table(tmp_path, "rounds").iloc[0]
     assert (row["fit_seconds"], row["evaluate_seconds"], row["peak_memory_bytes"]) == (0.5, 0.0, 0)
 
 
 def test_correlations_say_whose_encoder_went_where(tmp_path: Path) -> None:
     recorder(tmp_path).record(TRAINED)
-    found = whole(tmp_path, "correlations")
+    found = whole_table(tmp_path, "correlations")
     assert list(found[["group", "other", "correlation", "fused"]].itertuples(index=False, name=None)) == [
         ("human_parts+saliency", "saliency", 0.25, True),  # saliency's encoder into human_parts+saliency's
         ("saliency", "human_parts+saliency", -0.5, False),
@@ -137,7 +137,7 @@ def test_a_round_whose_evaluation_was_not_written_is_not_evaluated(tmp_path: Pat
     assert not is_evaluated(RunFolder(tmp_path), 1)
     resumed.record(EVALUATED)
     assert is_evaluated(RunFolder(tmp_path), 1)
-    assert whole(tmp_path, "rounds")["evaluate_seconds"].tolist() == [0.0, 0.5]
+    assert whole_table(tmp_path, "rounds")["evaluate_seconds"].tolist() == [0.0, 0.5]
 
 
 def test_a_run_of_version_2_goes_on_with_tables_of_version_3(tmp_path: Path) -> None:
@@ -177,9 +177,9 @@ def test_a_kill_between_the_tables_leaves_a_round_that_is_evaluated_again(tmp_pa
     with pytest.raises(OSError, match=r"\.metrics\.parquet\.tmp"):
         killed.record(EVALUATED)
     (tmp_path / ".metrics.parquet.tmp").rmdir()
-    assert whole(tmp_path, "rounds")["evaluate_seconds"].tolist() == [0.0, 0.5]
+    assert whole_table(tmp_path, "rounds")["evaluate_seconds"].tolist() == [0.0, 0.5]
     resumed = recorder(tmp_path)
     assert not resumed.resume(last_round=1)
     record(resumed, EVALUATED)
     assert is_evaluated(RunFolder(tmp_path), 1)
-    assert whole(tmp_path, "rounds")["evaluate_seconds"].tolist() == [0.0, 0.5]
+    assert whole_table(tmp_path, "rounds")["evaluate_seconds"].tolist() == [0.0, 0.5]
