@@ -18,9 +18,10 @@ import numpy as np
 
 from mfed_ray.evaluation import AFTER_AGGREGATION, HELD_OUT, TRAIN, TRAINING
 from mfed_ray.experiment import load_experiment
+from mfed_ray.results.growing import Table
 from mfed_ray.results.loading import load
 from mfed_ray.results.summary import summarise
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS
 from mfed_ray.tasks import TASKS
 
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments/quickstart.yaml"

@@ -28,9 +28,10 @@ from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import ClientSpec
 from mfed_ray.report import write_report
+from mfed_ray.results.growing import Table
 from mfed_ray.results.loading import load
 from mfed_ray.results.run_folder import PARTITION, RunFolder
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS
 from mfed_ray.tasks import TASKS
 
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments/quickstart.yaml"

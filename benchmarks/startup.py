@@ -29,7 +29,8 @@ from benchmarks.processes import Called, call, last_lines
 from benchmarks.startup_arms.mark import first_mark
 from benchmarks.surroundings import ROOT, load_average, surroundings, write_json
 from mfed_ray.results.frame import read_table
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table
+from mfed_ray.results.growing import Table
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS
 
 SAMPLE_SECONDS = 0.2
 RUNS_OF_RESULTS = 10

@@ -12,6 +12,7 @@ from mfed_ray.federation.backend import Backend
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.simulation import Evaluated, Event, Progress, Simulation, Step, Trained
 from mfed_ray.messages import RunIdentity
+from mfed_ray.results.parts import has_parts
 from mfed_ray.results.recorder import Recorder, is_evaluated
 from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
 
@@ -52,11 +53,16 @@ def recorded(
         keep()
 
     yield from written(simulation.run(backend, latest, evaluated), write)
+    recorder.finish()
+    keep()
 
 
 def is_finished(folder: RunFolder, rounds: int, stages: Collection[Stage]) -> bool:
-    """Whether the folder's run has its last round, evaluated if that was asked for. Raises RunFolderError."""
-    if checkpoint.latest_round(folder.checkpoints) != rounds:
+    """Whether the folder's run has its last round, evaluated if that was asked for, and whole tables.
+
+    Raises RunFolderError.
+    """
+    if checkpoint.latest_round(folder.checkpoints) != rounds or has_parts(folder.path):
         return False
     return AFTER_AGGREGATION not in stages or is_evaluated(folder, rounds)
 

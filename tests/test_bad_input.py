@@ -56,7 +56,7 @@ def other_images(root: Path) -> str:
 
 
 def kept(folder: Path) -> dict[str, bytes]:
-    names = ("config.yaml", "partition.json", "metrics.parquet", "rounds.parquet", "checkpoints/*/*")
+    names = ("config.yaml", "partition.json", "*.parquet", "checkpoints/*/*")
     return {str(path): path.read_bytes() for name in names for path in folder.glob(name)}
 
 

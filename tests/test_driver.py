@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -11,9 +12,11 @@ from mfed_ray.driver import run
 from mfed_ray.errors import DataError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.identity import identity
+from mfed_ray.federation.simulation import Evaluated
 from mfed_ray.results.loading import load_results
 
 MakeExperiment = Callable[..., Experiment]
+TABLES = {"metrics.parquet", "rounds.parquet", "correlations.parquet"}
 
 
 def follow(experiment: Experiment, folder: Path) -> int:
@@ -31,6 +34,25 @@ def test_a_finished_run_is_left_alone(tiny: MakeExperiment, tmp_path: Path) -> N
     assert follow(experiment, tmp_path / "run") == 0
     assert contents(tmp_path / "run") == before
     assert set(before) >= {"config.yaml", "environment.json", "partition.json", "metrics.parquet", "rounds.parquet"}
+    assert {name for name in before if name.endswith(".parquet")} == TABLES
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_run_that_was_killed_after_its_last_round_only_folds_its_tables(
+    tiny: MakeExperiment, tmp_path: Path, remote: bool
+) -> None:
+    """The last evaluation is a part of its table: it came after its round was written."""
+    experiment, folder = tiny(rounds=1), tmp_path / "run"
+    place = f"file://{folder}" if remote else str(folder)
+    events = run(experiment, place)
+    while not (isinstance(event := next(events), Evaluated) and event.round == 1):
+        pass
+    events.close()  # type: ignore[attr-defined]
+    assert {path.name for path in folder.glob("*.parquet")} > TABLES
+    before = load_results(place)
+    assert list(run(experiment, place)) == []
+    assert {path.name for path in folder.glob("*.parquet")} == TABLES
+    pd.testing.assert_frame_equal(load_results(place), before)
 
 
 def test_the_folder_says_what_ran_and_where(tiny: MakeExperiment, tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from mfed_ray.evaluation import AFTER_AGGREGATION, Headline
-from mfed_ray.results.find import METRICS_FILE
+from mfed_ray.results.find import METRICS_FILE, folder_at
 from mfed_ray.results.headline import Scores, headline_rows, headlines_of, scores
-from mfed_ray.results.tables import METRICS, open_table
-from mfed_ray.storage import below, locate
+from mfed_ray.results.parts import read_whole
+from mfed_ray.results.tables import METRICS
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,10 @@ def read_curve(place: str) -> Curve:
 
     Raises RunFolderError where its table cannot be read.
     """
-    file_place = below(place, METRICS_FILE)
-    system, path = locate(file_place)
-    try:
-        with system.open_input_file(path) as file:
-            content = pa.BufferReader(file.read())
-    except FileNotFoundError:
+    found = folder_at(place)
+    if METRICS_FILE not in found.files:
         return Curve()
-    stored = open_table(content, file_place, METRICS)
+    stored = read_whole(found, METRICS_FILE, METRICS)
     return curve_of(stored.rows, (stored.config or {}).get("evaluation", {}).get("stages", ()))
 
 

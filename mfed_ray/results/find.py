@@ -33,6 +33,16 @@ class Found:
         return self.system.open_input_file(f"{self.path}/{name}")
 
 
+def folder_at(place: str) -> Found:
+    """The folder at a path or URI, without files where there is none. Raises RunFolderError."""
+    system, path = locate(place)
+    try:
+        listed = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    except OSError as error:
+        raise _unlisted(place, error) from error
+    return Found(place, system, path, frozenset(info.base_name for info in listed if info.type == fs.FileType.File))
+
+
 def find(places: Iterable[str | Path]) -> tuple[list[Found], list[str]]:
     """The run folders in the order of the places and, below each, of their paths; and what is wrong with a place."""
     found: dict[tuple[str, str], Found] = {}
@@ -56,7 +66,7 @@ def _below(place: str) -> Sequence[Found]:
             raise RunFolderError(f"{place}: is a file; expected a run's folder, or one with runs below it")
         folders = sorted(_walk(root) if isinstance(system, fs.LocalFileSystem) else _listed(system, root))
     except OSError as error:
-        raise RunFolderError(f"{place}: cannot be listed ({' '.join(str(error).split())})") from error
+        raise _unlisted(place, error) from error
     runs = [
         Found(_joined(place, parts), system, "/".join([root.rstrip("/"), *parts]), files)
         for parts, files in folders
@@ -65,6 +75,10 @@ def _below(place: str) -> Sequence[Found]:
     if not runs:
         raise RunFolderError(f"{place}: no run in it or below it (looked for {METRICS_FILE})")
     return runs
+
+
+def _unlisted(place: str, error: OSError) -> RunFolderError:
+    return RunFolderError(f"{place}: cannot be listed ({' '.join(str(error).split())})")
 
 
 def _walk(root: str) -> Iterator[tuple[tuple[str, ...], frozenset[str]]]:

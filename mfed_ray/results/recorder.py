@@ -6,12 +6,13 @@ from typing import Any
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, HELD_OUT, TRAIN, TRAINING, Headline
 from mfed_ray.federation.simulation import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
+from mfed_ray.results.growing import Table
 from mfed_ray.results.run_folder import RunFolder
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Row, Table
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Row
 
 
 class Recorder:
-    """Writes the three tables of a run, whole, after every round. ``headlines``: what each task is judged by."""
+    """Writes a run's rounds to its three tables. ``headlines``: what each task is judged by."""
 
     def __init__(
         self,
@@ -26,15 +27,17 @@ class Recorder:
         self._metrics = Table(folder.path / "metrics.parquet", METRICS, config)
         self._rounds = Table(folder.path / "rounds.parquet", ROUNDS, config)
         self._correlations = Table(folder.path / "correlations.parquet", CORRELATIONS, config)
+        # written in this order: values after aggregation say that all of the round's evaluation is in the tables
+        self._tables = (self._rounds, self._correlations, self._metrics)
 
     def resume(self, last_round: int) -> bool:
         """Take up the tables as they stood after ``last_round``; whether its evaluation is in them."""
-        for table in (self._metrics, self._rounds, self._correlations):
+        for table in self._tables:
             table.restore(last_round)
         return self._metrics.has(AFTER_AGGREGATION)
 
     def record(self, event: Trained | Evaluated) -> None:
-        """Add what a round came to and replace the files."""
+        """Add what a round came to, and write it."""
         if isinstance(event, Trained):
             self._metrics.add(self._trained_rows(event))
             self._rounds.add([self._round_row(event)])
@@ -42,8 +45,13 @@ class Recorder:
         else:
             self._metrics.add(self._evaluated_rows(event))
             self._rounds.change(event.round, evaluate_seconds=event.seconds, peak_memory_bytes=_peak(event.reports))
-        for table in (self._metrics, self._rounds, self._correlations):
+        for table in self._tables:
             table.write()
+
+    def finish(self) -> None:
+        """After the last round: leave one file for each table."""
+        for table in self._tables:
+            table.finish()
 
     def _trained_rows(self, event: Trained) -> Iterator[Row]:
         for client in event.reports:

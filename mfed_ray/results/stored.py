@@ -10,8 +10,9 @@ from pyarrow import compute
 from mfed_ray.errors import RunFolderError
 from mfed_ray.results.find import CORRELATIONS_FILE, METRICS_FILE, ROUNDS_FILE, Found
 from mfed_ray.results.older import unknown_tasks
+from mfed_ray.results.parts import read_whole
 from mfed_ray.results.run_folder import CONFIG, parse_config
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, VERSION, Stored, open_table, table_schema
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, VERSION, table_schema
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def read_run(found: Found) -> Run:
             f"{found.place}: has no {METRICS_FILE} yet; the run has just begun, or ended before its first round"
         )
     problems: list[str] = []
-    metrics = _open(found, METRICS_FILE, METRICS)
+    metrics = read_whole(found, METRICS_FILE, METRICS)
     config = _older(found, problems) if metrics.config is None else metrics.config
     if metrics.version < VERSION and (unknown := unknown_tasks(metrics.rows)):
         problems.append(
@@ -68,21 +69,12 @@ def read_run(found: Found) -> Run:
     )
 
 
-def _open(found: Found, name: str, columns: Mapping[str, str]) -> Stored:
-    place = found.place_of(name)
-    try:
-        with found.open(name) as file:
-            return open_table(pa.BufferReader(file.read()), place, columns)  # a remote file comes in one piece
-    except OSError as error:
-        raise RunFolderError(f"{place}: cannot be read ({error})") from error
-
-
 def _rest(found: Found, name: str, columns: Mapping[str, str], problems: list[str]) -> pa.Table:
     """A table without which a run can be shown: where it cannot be read, one without rows."""
     try:
         if name not in found.files:
             raise RunFolderError(f"{found.place}: has no {name}")
-        return _open(found, name, columns).rows
+        return read_whole(found, name, columns).rows
     except RunFolderError as error:
         problems.append(str(error))
         return table_schema(columns).empty_table()

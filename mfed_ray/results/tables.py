@@ -1,14 +1,14 @@
-"""The long-form tables of a run, as Parquet files that are replaced whole."""
+"""The long-form tables of a run: their columns, and their Parquet files."""
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-from pyarrow import compute, parquet
+from pyarrow import parquet
 
 from mfed_ray.errors import RunFolderError
 from mfed_ray.results.older import described
@@ -83,60 +83,21 @@ _TYPES: Mapping[str, pa.DataType] = {
 """By pandas' names; ``boolean`` may be null."""
 
 
-class Table:
-    """A growing table and its file. ``write`` replaces it at once: a reader sees whole rounds only.
+def write_table(path: Path, rows: pa.Table, config: Mapping[str, Any]) -> int:
+    """Write a table's file, or replace it at once, and return its bytes.
 
-    Rows come in the order of rounds. Those of earlier rounds than the newest are kept as Arrow has them, so that what a
-    round costs does not grow with their number. The file says in its metadata by which version and from which resolved
-    config it was made.
+    It says in its metadata by which version and from which resolved config it was made. Until it is whole it has the
+    name ``.TABLE.parquet.tmp``, which is one for the file and all its parts.
     """
-
-    def __init__(self, path: Path, columns: Mapping[str, str], config: Mapping[str, Any]) -> None:
-        self._path, self._columns, self._config = path, columns, config
-        self._earlier = table_schema(columns).empty_table()
-        self._newest: list[Row] = []
-
-    def restore(self, last_round: int) -> None:
-        """Take up the file's rows up to and with ``last_round``; later ones belong to a round that did not finish.
-
-        Raises RunFolderError.
-        """
-        rows = open_table(self._path, str(self._path), self._columns).rows
-        self._earlier = rows.filter(compute.less(rows["round"], last_round))
-        self._newest = rows.filter(compute.equal(rows["round"], last_round)).to_pylist()
-
-    def add(self, rows: Iterable[Row]) -> None:
-        """Append rows of the newest round, or of one that is newer, that have every column."""
-        for row in rows:
-            if self._newest and row["round"] != self._newest[-1]["round"]:
-                self._earlier = self._all()
-                self._newest = []
-            self._newest.append(row)
-
-    def change(self, round_number: int, **largest: float) -> None:
-        """Raise values in the rows of the newest round to those given, if they are less and it is this round."""
-        for index, row in enumerate(self._newest):
-            if row["round"] == round_number:
-                self._newest[index] = {**row, **{name: max(row[name], value) for name, value in largest.items()}}
-
-    def has(self, stage: str) -> bool:
-        """Whether the newest round has a value of the stage."""
-        return any(row["stage"] == stage for row in self._newest)
-
-    def write(self) -> None:
-        """Replace the file."""
-        rows = self._all()
-        made = json.dumps({"version": VERSION, "config": self._config})
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        # without the schema of Arrow, which would double a small file
-        with parquet.ParquetWriter(temporary, rows.schema, write_page_checksum=True, store_schema=False) as writer:
-            writer.write_table(rows)
-            writer.add_key_value_metadata({_METADATA: made})
-        os.replace(temporary, self._path)
-
-    def _all(self) -> pa.Table:
-        newest = pa.Table.from_pylist(self._newest, schema=table_schema(self._columns))
-        return pa.concat_tables([self._earlier, newest]).combine_chunks()
+    made = json.dumps({"version": VERSION, "config": config})
+    temporary = path.with_name(f".{path.name.partition('.')[0]}.parquet.tmp")
+    # without the schema of Arrow, which would double a small file
+    with parquet.ParquetWriter(temporary, rows.schema, write_page_checksum=True, store_schema=False) as writer:
+        writer.write_table(rows)
+        writer.add_key_value_metadata({_METADATA: made})
+    size = temporary.stat().st_size
+    os.replace(temporary, path)
+    return size
 
 
 @dataclass(frozen=True)

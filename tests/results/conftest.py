@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 from pyarrow import parquet
 
-from mfed_ray.results.tables import CORRELATIONS, DESCRIBED, METRICS, ROUNDS, Table
+from mfed_ray.results.find import folder_at
+from mfed_ray.results.growing import Table
+from mfed_ray.results.parts import read_whole
+from mfed_ray.results.tables import CORRELATIONS, DESCRIBED, METRICS, ROUNDS
 
 CONFIG: dict[str, Any] = {
     "name": "tiny",
@@ -16,12 +19,19 @@ CONFIG: dict[str, Any] = {
     "clients": [{"tasks": ["saliency"], "count": 2}],
     "runtime": {"backend": "serial", "threads_per_client": 1},
 }
+COLUMNS = {"metrics": METRICS, "rounds": ROUNDS, "correlations": CORRELATIONS}
 MakeRun = Callable[..., Path]
 JUDGED_BY = {
     "semantic_segmentation": ("miou", True),
     "saliency": ("max_miou", True),
     "surface_normals": ("mean_error", False),
 }
+
+
+def whole_table(folder: Path, name: str) -> pd.DataFrame:
+    """A table of the run's folder, parts included."""
+    frame: pd.DataFrame = read_whole(folder_at(str(folder)), f"{name}.parquet", COLUMNS[name]).rows.to_pandas()
+    return frame
 
 
 def headline_columns(task: str, setting: str) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.evaluation import Headline
 from mfed_ray.federation.simulation import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
-from mfed_ray.results.frame import read_table
 from mfed_ray.results.recorder import Recorder, is_evaluated
 from mfed_ray.results.run_folder import RunFolder
 from mfed_ray.results.tables import METRICS, open_table
-from tests.results.conftest import rewrite_as_version_2
+from tests.results.conftest import rewrite_as_version_2, whole_table
 
 RUN = RunIdentity("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4, "abc")
 CLIENTS = [
@@ -57,7 +58,7 @@ def record(one: Recorder, *events: Trained | Evaluated) -> None:
 
 def test_rows_of_a_round_by_hand(tmp_path: Path) -> None:
     record(recorder(tmp_path), *FIRST_ROUND)
-    metrics = read_table(tmp_path / "metrics.parquet")
+    metrics = whole_table(tmp_path, "metrics")
     assert set(metrics[["run_id", "experiment", "algorithm", "seed", "round"]].itertuples(index=False, name=None)) == {
         ("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4, 1)
     }
@@ -75,7 +76,7 @@ def test_rows_of_a_round_by_hand(tmp_path: Path) -> None:
 def test_rows_say_what_tasks_are_judged_by_and_the_setting(tmp_path: Path) -> None:
     """The caller gave saliency's headline metric; human_parts has none."""
     record(recorder(tmp_path), *FIRST_ROUND)
-    metrics = read_table(tmp_path / "metrics.parquet")
+    metrics = whole_table(tmp_path, "metrics")
     assert set(metrics["setting"]) == {"abc"}
     assert list(metrics[["task", "metric", "headline", "higher_is_better"]].itertuples(index=False, name=None)) == [
         ("saliency", "loss", False, None),
@@ -89,7 +90,7 @@ def test_rows_say_what_tasks_are_judged_by_and_the_setting(tmp_path: Path) -> No
 
 def test_costs_of_a_round_by_hand(tmp_path: Path) -> None:
     record(recorder(tmp_path), *INITIAL, *FIRST_ROUND)
-    assert list(read_table(tmp_path / "rounds.parquet").itertuples(index=False, name=None)) == [
+    assert list(whole_table(tmp_path, "rounds").itertuples(index=False, name=None)) == [
         (RUN.run_id, 0, 0.0, 0.0, 0.0, 0, 0, 0),
         (RUN.run_id, 1, 1.0, 0.25, 0.5, 1000, 2000, 500),  # the largest process's memory
     ]
@@ -97,13 +98,13 @@ def test_costs_of_a_round_by_hand(tmp_path: Path) -> None:
 
 def test_a_round_of_nobody_has_no_memory(tmp_path: Path) -> None:
     recorder(tmp_path).record(Trained(2, [], Diagnostics(), {"fit": 0.5}, 0, 0, is_evaluated=False))
-    row = read_table(tmp_path / "rounds.parquet").iloc[0]
+    row = whole_table(tmp_path, "rounds").iloc[0]
     assert (row["fit_seconds"], row["evaluate_seconds"], row["peak_memory_bytes"]) == (0.5, 0.0, 0)
 
 
 def test_correlations_say_whose_encoder_went_where(tmp_path: Path) -> None:
     recorder(tmp_path).record(TRAINED)
-    found = read_table(tmp_path / "correlations.parquet")
+    found = whole_table(tmp_path, "correlations")
     assert list(found[["group", "other", "correlation", "fused"]].itertuples(index=False, name=None)) == [
         ("human_parts+saliency", "saliency", 0.25, True),  # saliency's encoder into human_parts+saliency's
         ("saliency", "human_parts+saliency", -0.5, False),
@@ -112,16 +113,21 @@ def test_correlations_say_whose_encoder_went_where(tmp_path: Path) -> None:
 
 def test_resume_takes_up_all_three_tables(tmp_path: Path) -> None:
     names = ("metrics", "rounds", "correlations")
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for folder in (whole, broken):
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    for folder in (straight, broken):
         folder.mkdir()
-        record(recorder(folder), *INITIAL, *FIRST_ROUND)
+    undisturbed = recorder(straight)
+    record(undisturbed, *INITIAL, *FIRST_ROUND)
+    record(recorder(broken), *INITIAL, *FIRST_ROUND)
     resumed = recorder(broken)
     assert resumed.resume(last_round=0)  # the checkpoint of round 1 was not written any more
     record(resumed, *FIRST_ROUND)
+    resumed.finish()
+    undisturbed.finish()
     for name in names:
-        assert open_table(whole / f"{name}.parquet", name, {}).config == CONFIG
-        assert (whole / f"{name}.parquet").read_bytes() == (broken / f"{name}.parquet").read_bytes()
+        assert open_table(straight / f"{name}.parquet", name, {}).config == CONFIG
+        assert (straight / f"{name}.parquet").read_bytes() == (broken / f"{name}.parquet").read_bytes()
+    assert sorted(path.name for path in broken.iterdir()) == sorted(f"{name}.parquet" for name in names)
 
 
 def test_a_round_whose_evaluation_was_not_written_is_not_evaluated(tmp_path: Path) -> None:
@@ -131,18 +137,21 @@ def test_a_round_whose_evaluation_was_not_written_is_not_evaluated(tmp_path: Pat
     assert not is_evaluated(RunFolder(tmp_path), 1)
     resumed.record(EVALUATED)
     assert is_evaluated(RunFolder(tmp_path), 1)
-    assert read_table(tmp_path / "rounds.parquet")["evaluate_seconds"].tolist() == [0.0, 0.5]
+    assert whole_table(tmp_path, "rounds")["evaluate_seconds"].tolist() == [0.0, 0.5]
 
 
 def test_a_run_of_version_2_goes_on_with_tables_of_version_3(tmp_path: Path) -> None:
     """Rows of before get the columns that they lack: the built-in headlines, human_parts' included, and the setting
     that is in the run's id."""
     run = replace(RUN, run_id="tiny-mfed-0123abcd-ff-seed4")
-    record(recorder(tmp_path, run), *INITIAL, *FIRST_ROUND)
+    begun = recorder(tmp_path, run)
+    record(begun, *INITIAL, *FIRST_ROUND)
+    begun.finish()  # that version had one file for a table at any time
     rewrite_as_version_2(tmp_path)
     resumed = recorder(tmp_path, run)
     resumed.resume(last_round=1)
     record(resumed, replace(TRAINED, round=2), replace(EVALUATED, round=2))
+    resumed.finish()
     stored = open_table(tmp_path / "metrics.parquet", "metrics", METRICS)
     assert (stored.version, stored.config) == (3, CONFIG)
     kept = ("round", "task", "metric", "headline", "higher_is_better", "setting")
@@ -157,3 +166,20 @@ def test_a_run_of_version_2_goes_on_with_tables_of_version_3(tmp_path: Path) -> 
         (2, "saliency", "max_f", False, None, "abc"),
         (2, "saliency", "max_miou", True, True, "abc"),
     ]
+
+
+def test_a_kill_between_the_tables_leaves_a_round_that_is_evaluated_again(tmp_path: Path) -> None:
+    """The metrics, which say that a round is evaluated, are written last: here they cannot be."""
+    record(recorder(tmp_path), *INITIAL, TRAINED)
+    (tmp_path / ".metrics.parquet.tmp").mkdir()
+    killed = recorder(tmp_path)
+    killed.resume(last_round=1)
+    with pytest.raises(OSError, match=r"\.metrics\.parquet\.tmp"):
+        killed.record(EVALUATED)
+    (tmp_path / ".metrics.parquet.tmp").rmdir()
+    assert whole_table(tmp_path, "rounds")["evaluate_seconds"].tolist() == [0.0, 0.5]
+    resumed = recorder(tmp_path)
+    assert not resumed.resume(last_round=1)
+    record(resumed, EVALUATED)
+    assert is_evaluated(RunFolder(tmp_path), 1)
+    assert whole_table(tmp_path, "rounds")["evaluate_seconds"].tolist() == [0.0, 0.5]

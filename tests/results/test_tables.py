@@ -8,7 +8,8 @@ from pyarrow import parquet
 
 from mfed_ray.errors import RunFolderError
 from mfed_ray.results.frame import read_table
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Table, open_table
+from mfed_ray.results.growing import Table
+from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, open_table
 
 CONFIG = {"rounds": 3, "algorithm": {"name": "mfed", "correlation_threshold": -1.0}}
 KINDS: dict[str, Any] = {"str": "a", "int64": 7, "float64": 0.1, "bool": True, "boolean": None}
@@ -21,10 +22,6 @@ def correlation(number: int, group: str = "saliency") -> dict[str, Any]:
 @pytest.fixture
 def table(tmp_path: Path) -> Table:
     return Table(tmp_path / "correlations.parquet", CORRELATIONS, CONFIG)
-
-
-def rounds_in(path: Path) -> list[int]:
-    return [int(number) for number in read_table(path)["round"]]
 
 
 @pytest.mark.parametrize("columns", [METRICS, ROUNDS, CORRELATIONS])
@@ -40,59 +37,6 @@ def test_file_has_the_named_columns_and_types(tmp_path: Path, columns: dict[str,
     assert [str(frame[name].dtype) for name, kind in columns.items() if kind not in ("str", "boolean")] == [
         kind for kind in columns.values() if kind not in ("str", "boolean")
     ]
-
-
-def test_an_empty_table_keeps_its_columns(table: Table, tmp_path: Path) -> None:
-    """FedAvg has no correlations: its file is there, and empty."""
-    table.write()
-    frame = read_table(tmp_path / "correlations.parquet")
-    assert (len(frame), list(frame.columns)) == (0, list(CORRELATIONS))
-    assert [str(frame[name].dtype) for name in ("round", "fused")] == ["int64", "bool"]
-
-
-def test_write_replaces_with_all_rows_so_far(table: Table, tmp_path: Path) -> None:
-    path = tmp_path / "correlations.parquet"
-    for number in (1, 2):
-        table.add([correlation(number), correlation(number, "human_parts")])
-        table.write()
-    assert rounds_in(path) == [1, 1, 2, 2]
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-
-
-def test_a_write_that_fails_leaves_the_old_file(table: Table, tmp_path: Path) -> None:
-    path = tmp_path / "correlations.parquet"
-    table.add([correlation(1)])
-    table.write()
-    before = path.read_bytes()
-    table.add([{**correlation(2), "round": "second"}])
-    with pytest.raises(ValueError, match="second"):
-        table.write()
-    assert path.read_bytes() == before
-
-
-def test_restore_drops_rows_of_later_rounds(table: Table, tmp_path: Path) -> None:
-    path = tmp_path / "correlations.parquet"
-    table.add([correlation(number) for number in (0, 1, 2, 3)])
-    table.write()
-    resumed = Table(path, CORRELATIONS, CONFIG)
-    resumed.restore(last_round=1)
-    assert rounds_in(path) == [0, 1, 2, 3]  # the file changes with the next write only
-    resumed.add([correlation(2, "saliency again")])
-    resumed.write()
-    assert rounds_in(path) == [0, 1, 2]
-    assert read_table(path)["group"].tolist() == ["saliency", "saliency", "saliency again"]
-    assert read_table(path)["correlation"].tolist() == [0.0, 0.1, 0.2]
-
-
-def test_restore_of_an_undisturbed_table_writes_the_same_bytes(table: Table, tmp_path: Path) -> None:
-    path = tmp_path / "correlations.parquet"
-    table.add([correlation(1), {**correlation(2), "correlation": float("nan"), "fused": False}])
-    table.write()
-    before = path.read_bytes()
-    resumed = Table(path, CORRELATIONS, CONFIG)
-    resumed.restore(last_round=2)
-    resumed.write()
-    assert path.read_bytes() == before
 
 
 def test_a_table_that_is_missing_or_no_parquet(tmp_path: Path) -> None:
@@ -113,19 +57,6 @@ def test_the_file_says_who_made_it_from_which_config(table: Table, tmp_path: Pat
     )
     stored = open_table(path, "here", CORRELATIONS)
     assert (stored.config, stored.rows.to_pylist()) == (CONFIG, [correlation(1)])
-
-
-def test_a_table_of_version_1_is_taken_up_and_becomes_one_of_version_3(tmp_path: Path) -> None:
-    """As version 1 wrote it: by pandas, without a word on version and config."""
-    path = tmp_path / "correlations.parquet"
-    pd.DataFrame([correlation(1), correlation(2)]).to_parquet(path, index=False)
-    assert open_table(path, "here", CORRELATIONS).config is None
-    resumed = Table(path, CORRELATIONS, CONFIG)
-    resumed.restore(last_round=1)
-    resumed.add([correlation(2, "again")])
-    resumed.write()
-    stored = open_table(path, "here", CORRELATIONS)
-    assert (stored.config, stored.rows.to_pylist()) == (CONFIG, [correlation(1), correlation(2, "again")])
 
 
 def test_types_and_the_order_of_columns_are_ours(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from mfed_ray.sweep.planning import plan
 from mfed_ray.sweep.points import label
 from mfed_ray.sweep.trial import check_shared, reserved
 from mfed_ray.tasks import TASKS
+from tests.results.conftest import whole_table
 from tests.rounds import Round
 from tests.sweep.conftest import MakeSweep, run_all
 
@@ -109,7 +110,7 @@ def finished_rounds(place: Path) -> dict[str, pd.DataFrame]:
     for run in sorted((place / "trials").iterdir()):
         last = checkpoint.latest_round(run / "checkpoints")
         if last is not None:
-            rows = pd.read_parquet(run / "rounds.parquet")
+            rows = whole_table(run, "rounds")
             finished = last if is_evaluated(RunFolder(run), last) else last - 1
             found[run.name] = rows[rows["round"] <= finished]
     return found
