@@ -20,6 +20,8 @@ class Job:
     instruction: Instruction
     evaluate: bool = False
     """Whether a client that has trained is evaluated as well, before any aggregation."""
+    floors: bool = False
+    """Whether an evaluation also tells what constant predictions reach."""
     place: int = 0
     """Of a client that is added up: its place in the sum of its task group."""
     weight: float | None = None

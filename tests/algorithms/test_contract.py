@@ -78,6 +78,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "clients": {1: {"encoder": "resnet18"}},
     },
     "matfl, soft": {"algorithm": {"name": "matfl", "grouping": "soft", "shift": 0.5, "groups": None}},
+    "centralised within tasks, between unlike encoders": {
+        "algorithm": {"name": "centralised", "scope": "task"},
+        "clients": {1: {"encoder": "resnet18"}},
+        **KEPT_AND_PRIVATE,
+    },
     "fedamp by distance": {"algorithm": {"name": "fedamp", "attention": "distance", "proximal_weight": 5.0}},
 }
 """What of an algorithm deserves to be asked as well."""

@@ -121,6 +121,12 @@ IDENTITIES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "fedper, one client = local": ({"name": "fedper"}, LOCAL, ONE_CLIENT),
     "matfl, one client = local": ({"name": "matfl"}, LOCAL, ONE_CLIENT),
     "centralised, one client = local": ({"name": "centralised"}, LOCAL, ONE_CLIENT),
+    "centralised within tasks, one client per task = local": ({"name": "centralised", "scope": "task"}, LOCAL, ALONE),
+    "centralised within tasks, one task = centralised": (
+        {"name": "centralised", "scope": "task"},
+        {"name": "centralised"},
+        ONE_TASK,
+    ),
 }
 """By name: the one, the other, and the sections of the configuration under which they are the same."""
 
