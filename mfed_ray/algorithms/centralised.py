@@ -63,10 +63,11 @@ class Centralised(Algorithm):
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """A centre's model is the model."""
         del probe
-        return State({**state.params, **self._trees({update.group: update.params for update in updates})}), Diagnostics()
+        trees = self._trees({update.group: update.params for update in updates})
+        return State({**state.params, **trees}), Diagnostics()
 
     def _trees(self, models: Mapping[str, Params]) -> dict[str, Params]:
-        """Each encoder and each task's decoder as trees of their own: each is stored and sent once, whoever loads it."""
+        """Encoders and tasks' decoders as trees of their own: each is stored and sent once, whoever loads it."""
         trees: dict[str, Params] = {}
         for group, model in models.items():
             place = self._place(group)

@@ -6,7 +6,6 @@ What it reaches is the task's floor (``mfed_ray.tasks.floor``): a model has to l
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mfed_ray.annotations import Detections, Prediction, Segments, Target
 from mfed_ray.coco_categories import KEYPOINTS, PANOPTIC
