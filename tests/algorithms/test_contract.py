@@ -224,7 +224,7 @@ def assert_same(a: tuple[Round, Checkpoint], b: tuple[Round, Checkpoint]) -> Non
 def outcome(report: Round) -> tuple[Any, ...]:
     """All of a report but its times and memory, whatever the order of the clients; metrics as text, for nan = nan."""
     reports = {
-        phase: {one.client: (one.training, one.held_out) for one in clients}
+        phase: {one.client: (one.training, one.held_out, one.floors) for one in clients}
         for phase, clients in (("fit", report.fitted), ("evaluate", report.evaluated))
     }
     told = json.dumps(reports, sort_keys=True)
