@@ -13,6 +13,9 @@ BEFORE_AGGREGATION: Final = "before_aggregation"
 AFTER_AGGREGATION: Final = "after_aggregation"
 """With the model that a client's next round starts from."""
 
+FLOOR: Final = "floor"
+"""With the constant prediction that does best on these images: no result, but what every result has to exceed."""
+
 TRAIN, HELD_OUT = "train", "val"
 """Splits of a client's data."""
 

@@ -126,7 +126,7 @@ class Update:
 
 @dataclass(frozen=True)
 class ClientReport:
-    """What a turn did at one client: training metrics, held-out metrics by task, cost."""
+    """What a turn did at one client: training metrics, held-out metrics by task, their floors, cost."""
 
     client: str
     training: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -134,6 +134,8 @@ class ClientReport:
     seconds: float = 0.0
     peak_memory_bytes: int = 0
     bytes_up: int = 0
+    floors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The held-out metrics of the best constant predictions, where they were asked for."""
 
 
 @dataclass(frozen=True)

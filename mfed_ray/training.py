@@ -24,6 +24,7 @@ from mfed_ray.models.multitask import MultiTaskModel
 from mfed_ray.params import ENCODER
 from mfed_ray.seeds import derive
 from mfed_ray.tasks.contract import Task
+from mfed_ray.tasks.floor import floor
 
 Values = dict[str, NDArray[np.float32]]
 Item = TypeVar("Item")
@@ -240,6 +241,11 @@ class Trainer:
                 for prediction, sample in zip(predictions, samples, strict=True):
                     metrics[name].update(prediction, sample.targets[name])
         return {name: dict(metric.compute()) for name, metric in metrics.items()}
+
+    def floors(self) -> dict[str, dict[str, float]]:
+        """Metrics by task of the constant predictions that do best on the client's held-out images."""
+        (shard,) = self.shards
+        return {task.name: floor(task, shard.dataset, self.spec.held_out_ids) for task in self.tasks}
 
 
 @contextmanager

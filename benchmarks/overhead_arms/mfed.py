@@ -64,6 +64,10 @@ class MemoryTrainer(Trainer):
         """No metrics."""
         return {}
 
+    def floors(self) -> dict[str, dict[str, float]]:
+        """No metrics."""
+        return {}
+
 
 @cache
 def initial_values(size: Size) -> Params:

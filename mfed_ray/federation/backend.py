@@ -24,6 +24,8 @@ class Job:
     """Of a client that is added up: its place in the sum of its task group."""
     weight: float | None = None
     """Its weight in that sum; None: what it sends reaches the server as it is."""
+    floors: bool = False
+    """Whether an evaluation also tells what constant predictions reach."""
 
     @property
     def client(self) -> str:

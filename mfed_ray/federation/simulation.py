@@ -192,6 +192,8 @@ class Simulation:
     def _evaluation(self, server: State, number: int, keeping: Collection[str]) -> "_Phase":
         """After aggregation: each client as its next round starts. Round 0 always counts as after aggregation.
 
+        Floors depend on no model: round 0's evaluation tells them for the whole run.
+
         Clients that would be evaluated alike are evaluated once: those that keep nothing of their own, load the same
         trees, and have the same held-out images.
         """
@@ -204,7 +206,7 @@ class Simulation:
             key = (own, client.group, client.dataset, client.held_out_ids, *map(id, instruction.load))
             evaluated_as[client.name] = alike.setdefault(key, client.name)
             if evaluated_as[client.name] == client.name:
-                jobs.append(Job("evaluate", instruction))
+                jobs.append(Job("evaluate", instruction, floors=number == 0))
         return _Phase("evaluate", number, jobs, evaluated_as)
 
     def _is_evaluated_after(self, number: int) -> bool:

@@ -8,7 +8,18 @@ from matplotlib.ticker import MaxNLocator
 from mfed_ray.report.contract import Panel, ReportFigure
 from mfed_ray.report.study import Study
 from mfed_ray.report.style import GREY, Look, add_legend, new_plot, wrapped
-from mfed_ray.report.words import explained, label_of, metric_of, number, plural, seeds_of, some, spaced, symbolic
+from mfed_ray.report.words import (
+    FLOOR_IS,
+    explained,
+    label_of,
+    metric_of,
+    number,
+    plural,
+    seeds_of,
+    some,
+    spaced,
+    symbolic,
+)
 
 _MARKERS = 8
 
@@ -21,6 +32,8 @@ def learning_curves(study: Study) -> ReportFigure:
         "one standard deviation over seeds to either side, the arrows point to where a metric is better."
         f"{explained(study.looks)}"
     )
+    if study.floors:
+        caption += f" {FLOOR_IS}"
     if others:
         caption += (
             f" Of {len(study.variants)} variants, the best {len(study.looks)} by Delta_m (with local training) are in "
@@ -37,12 +50,15 @@ def _panel(study: Study, task: str) -> Panel:
     labels = {variant: _label(study, variant) for variant in study.looks if variant in set(curves["variant"])}
     rest = curves[~curves["variant"].isin(labels)]
     grey = [f"{plural(rest['variant'].nunique(), 'other')}"] if len(rest) else []
-    names = [*grey, *labels.values()]
+    floor = ["floor"] if task in study.floors else []
+    names = [*grey, *labels.values(), *floor]
     figure, axes = new_plot(2.3, spaced(task), names)
     if grey:
         _grey(axes, rest, grey[0])
     for variant in labels:
         _line(axes, curves[curves["variant"] == variant], study.looks[variant], wrapped(labels[variant]))
+    if floor:
+        axes.axhline(study.floors[task], color=GREY, linewidth=0.8, dashes=(4, 2), label="floor", zorder=1)
     axes.set_xlabel("round")
     axes.set_ylabel(label_of(study.judged_by[task]))
     axes.margins(x=0.02)
@@ -78,8 +94,9 @@ def _alt(study: Study, task: str) -> str:
     order = ends.sort_values(ascending=not study.judged_by[task].higher_is_better, kind="stable")
     rounds = study.curves.loc[study.curves["task"] == task, "round"]
     told = [f"{variant} {number(value)}" for variant, value in order.items()]
+    floor = f" Floor {number(study.floors[task])}." if task in study.floors else ""
     return (
         f"{spaced(task)}, {metric_of(study.judged_by[task])}, over rounds {rounds.min()} to {rounds.max()} for "
         f"{plural(len(order), 'variant')}. At the last round, best first: {some(told)}; "
-        f"range {number(order.min())} to {number(order.max())}; {seeds_of(study.runs)}."
+        f"range {number(order.min())} to {number(order.max())}; {seeds_of(study.runs)}.{floor}"
     )

@@ -14,6 +14,7 @@ from mfed_ray.results.comparison import LOCAL
 from mfed_ray.results.delta import DELTA
 from mfed_ray.results.headline import chosen_stage, headline_rows, headlines_of, over_clients
 from mfed_ray.results.loading import Results
+from mfed_ray.results.rows import FLOOR
 from mfed_ray.results.summary import summarise
 from mfed_ray.results.tables import METRICS
 
@@ -48,6 +49,13 @@ class Study:
     def tasks(self) -> list[str]:
         """In the order of the summary's columns."""
         return in_order(self.headlines["task"])
+
+    @cached_property
+    def floors(self) -> dict[str, float]:
+        """What the best constant predictions reach, by task: the mean over variants, where it is known."""
+        names = {task: f"{task} {self.judged_by[task].metric}" for task in self.tasks}
+        means = {task: float(self.summary[name, FLOOR].mean()) for task, name in names.items()}
+        return {task: mean for task, mean in means.items() if not math.isnan(mean)}
 
     @cached_property
     def curves(self) -> pd.DataFrame:

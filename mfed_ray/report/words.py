@@ -16,6 +16,9 @@ SYMBOLS = {
 """What M-Fed's paper calls its hyper-parameters: names of variants would not fit a column."""
 
 
+FLOOR_IS = "The floor is what the best prediction that is the same for every image reaches."
+
+
 def number(value: float, digits: int = 4) -> str:
     """So many significant digits, and all that stand before the point."""
     if math.isnan(value):

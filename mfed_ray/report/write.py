@@ -15,7 +15,7 @@ from mfed_ray.report.heat_map import heat_maps
 from mfed_ray.report.page import Chapter, Report, render_page
 from mfed_ray.report.study import Study, studies
 from mfed_ray.report.style import styled
-from mfed_ray.report.words import listed, plural, spaced
+from mfed_ray.report.words import FLOOR_IS, listed, plural, spaced
 from mfed_ray.results.loading import Results, shortened
 from mfed_ray.results.rendering import cells
 
@@ -55,6 +55,7 @@ def _chapter(study: Study, results: Results, pictured: int) -> Chapter:
         f"Headline metrics {spaced(study.stage)} at the last round, mean over "
         f"clients ± standard deviation over seeds. Delta_m is the mean over tasks of the relative gain on local "
         "training of the same setting and seed; p is of a paired t-test over seeds, adjusted by Holm's method."
+        f"{f' {FLOOR_IS}' if study.floors else ''}"
     )
     table = cells(study.summary).drop(columns="experiment")
     return Chapter(study.name, caption, table, [*figures, *galleries(study, results.folders, pictured)])

@@ -10,15 +10,21 @@ from statistics import fmean
 import pandas as pd
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, HELD_OUT, Headline, Stage
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, FLOOR, HELD_OUT, Headline, Stage
 
 Scores = Mapping[str, float]
 """A number by task."""
 
 
 def headline_rows(metrics: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a metrics table that the rule looks at, of every round and stage."""
-    return metrics[metrics["headline"] & (metrics["split"] == HELD_OUT)]
+    """The rows of a metrics table that the rule looks at, of every round and stage at which clients are evaluated."""
+    return metrics[metrics["headline"] & (metrics["split"] == HELD_OUT) & (metrics["stage"] != FLOOR)]
+
+
+def floors(metrics: pd.DataFrame) -> "pd.Series[float]":
+    """What the best constant predictions reach, by run and task: the mean over clients, as the rule has it."""
+    rows = metrics[metrics["headline"] & (metrics["stage"] == FLOOR)]
+    return over_clients(rows, ["run_id", "task"]).rename("floor")
 
 
 def chosen_stage(stages: Collection[str]) -> Stage:

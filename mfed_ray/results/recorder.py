@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, HELD_OUT, TRAIN, TRAINING, Headline
+from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, FLOOR, HELD_OUT, TRAIN, TRAINING, Headline
 from mfed_ray.federation.simulation import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
 from mfed_ray.results.growing import Table
@@ -61,6 +61,7 @@ class Recorder:
     def _evaluated_rows(self, event: Evaluated) -> Iterator[Row]:
         for client in event.reports:
             yield from self._rows(event.round, AFTER_AGGREGATION, HELD_OUT, client.client, client.held_out)
+            yield from self._rows(event.round, FLOOR, HELD_OUT, client.client, client.floors)
 
     def _rows(
         self, number: int, stage: str, split: str, client: str, values: Mapping[str, Mapping[str, float]]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mfed_ray.results.delta import DELTA
-from mfed_ray.results.rows import BEST
+from mfed_ray.results.rows import AT_FLOOR, BEST, FLOOR
 
 _ESCAPES = str.maketrans(
     {
@@ -30,6 +30,7 @@ def render(table: pd.DataFrame, form: str) -> str:
 def cells(table: pd.DataFrame, number: Callable[[str], str] = str, prose: Callable[[str], str] = str) -> pd.DataFrame:
     """``summarise``'s table for reading: texts, mean and spread in one cell, or why there is none.
 
+    An experiment whose floors are known ends in a row of them; who is no better has ``(at floor)`` beside its mean.
     ``number`` and ``prose`` are put around numbers and all else.
     """
     read = {name: table[name, ""].map(prose).tolist() for name in ("experiment", "variant")}
@@ -40,12 +41,33 @@ def cells(table: pd.DataFrame, number: Callable[[str], str] = str, prose: Callab
     for name in [pair[0] for pair in table.columns if pair[1] == "mean"]:
         spread = zip(table[name, "mean"], table[name, "sd"], table[name, "note"], strict=True)
         read[name] = [prose(note) if np.isnan(mean) else number(_rounded(name, mean, sd)) for mean, sd, note in spread]
+        if (name, AT_FLOOR) in table:
+            low = table[name, AT_FLOOR].eq(True)
+            read[name] = [f"{cell} (at floor)" if at else cell for cell, at in zip(read[name], low, strict=True)]
     tests = zip(table["p", "holm"], table["p", "note"], strict=True)
     read["p (Holm)"] = [prose(note) if np.isnan(p) else number(_rounded_p(p)) for p, note in tests]
     if table[BEST, ""].notna().any():
         stages = table[BEST, ""].str.removesuffix("_aggregation")
         read[BEST] = stages.fillna(table[BEST, "note"]).map(prose).tolist()
-    return pd.DataFrame(read)
+    return _with_floors(pd.DataFrame(read), table, number)
+
+
+def _with_floors(read: pd.DataFrame, table: pd.DataFrame, number: Callable[[str], str]) -> pd.DataFrame:
+    """The cells with a row of floors below each experiment's variants."""
+    parts = []
+    for _, own in table.groupby(("experiment", ""), sort=False):
+        part = read.loc[own.index]
+        names = [pair[0] for pair in own.columns if pair[1] == FLOOR]
+        floors = {name: _floors(name, own[name, FLOOR], number) for name in names}
+        row = {**dict.fromkeys(read, ""), "experiment": part["experiment"].iloc[0], "variant": "floor (constant)"}
+        parts += [part, pd.DataFrame([row | floors])] if any(floors.values()) else [part]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _floors(name: str, floors: "pd.Series[float]", number: Callable[[str], str]) -> str:
+    """The variants' one floor; the least and the largest where they differ."""
+    ends = dict.fromkeys(_rounded(name, end, np.nan) for end in (floors.min(), floors.max()) if not np.isnan(end))
+    return " to ".join(map(number, ends))
 
 
 def _rounded_p(p: float) -> str:

@@ -12,13 +12,14 @@ from mfed_ray.results.delta import DELTA, delta_m
 from mfed_ray.results.order import natural
 
 BEST = "best stage"
+FLOOR, AT_FLOOR = "floor", "at floor"
 
 Row = dict[tuple[str, str], Any]
 """A summary's row by the two levels of its columns."""
 
 
 class RunTask(Protocol):
-    """A run's headline metric in one task, as ``with_gain`` leaves it."""
+    """A run's headline metric in one task, as ``with_gain`` leaves it, and its floor."""
 
     run_id: str
     experiment: str
@@ -33,6 +34,7 @@ class RunTask(Protocol):
     better: float
     gain: float
     no_gain: str
+    floor: float
 
 
 class _Outcome(NamedTuple):
@@ -58,7 +60,9 @@ def row(runs: Sequence[RunTask], tasks: Mapping[str, Headline]) -> Row:
         name, of_task = f"{task} {headline.metric}", [one for one in done if one.task == task]
         absent = "no such task" if done else told
         outcomes = [_Outcome(one.seed, one.value, "not evaluated" if np.isnan(one.value) else "") for one in of_task]
-        found |= _cell(name, outcomes, absent) | {(name, BEST): _best([one.better for one in of_task])}
+        found |= _cell(name, outcomes, absent)
+        found |= _floor(name, found[name, "mean"], [one.floor for one in of_task], headline)
+        found[name, BEST] = _best([one.better for one in of_task])
     by_run = defaultdict[str, list[RunTask]](list)
     for one in done:
         by_run[one.run_id].append(one)
@@ -86,6 +90,13 @@ def _cell(name: str, outcomes: Sequence[_Outcome], absent: str | None) -> Row:
         (name, "sd"): float(np.std(values, ddof=1)) if several else np.nan,
         (name, "note"): None if several else "one seed",
     }
+
+
+def _floor(name: str, mean: float, floors: Sequence[float], headline: Headline) -> Row:
+    """The floor, and whether the mean is no better; of seeds that all have one."""
+    floor = float(np.mean(floors)) if floors else np.nan
+    gap = mean - floor if headline.higher_is_better else floor - mean
+    return {(name, FLOOR): floor, (name, AT_FLOOR): None if np.isnan(gap) else bool(gap <= 0)}
 
 
 def _reasons(outcomes: Sequence[_Outcome]) -> str:

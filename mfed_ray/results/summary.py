@@ -11,7 +11,7 @@ from mfed_ray.evaluation import Headline
 from mfed_ray.results.built_in import in_order
 from mfed_ray.results.comparison import better, with_gain
 from mfed_ray.results.delta import DELTA
-from mfed_ray.results.headline import chosen_stage, headline_rows, headlines_of, over_clients
+from mfed_ray.results.headline import chosen_stage, floors, headline_rows, headlines_of, over_clients
 from mfed_ray.results.rows import BEST, adjust, place, row
 
 __all__ = ["BEST", "DELTA", "summarise"]
@@ -30,8 +30,9 @@ def summarise(results: pd.DataFrame, stage: str | None = None) -> pd.DataFrame:
 
     - experiment, variant, and seeds: how many finished runs there are; its ``note`` says how many others were left out,
       because they have not reached their last round (a scheduler stopped them, or they still run);
-    - per task ``<task> <metric>``: ``mean`` and ``sd`` over seeds, and the ``best stage`` where clients were evaluated
-      before and after aggregation;
+    - per task ``<task> <metric>``: ``mean`` and ``sd`` over seeds; the ``floor``, which the best constant prediction
+      reaches, and ``at floor``: whether the mean is no better (None where no floor is known); the ``best stage`` where
+      clients were evaluated before and after aggregation;
     - ``Delta_m [%]``, ``mean`` and ``sd`` over seeds, against the ``local`` run of the same experiment, setting (all of
       the config but the algorithm), seed and round: the mean over tasks of (-1)^l (M - M_local) / M_local, l = 1 where
       lower is better;
@@ -55,7 +56,8 @@ def summarise(results: pd.DataFrame, stage: str | None = None) -> pd.DataFrame:
     if stage not in stages:
         told = ", ".join(sorted(stages)) or "none"
         raise RunFolderError(f"no run has values at stage {stage!r} after round 0; stages found there: {told}")
-    by_run = with_gain(_by_run(_runs(results), values, stage, headlines), headlines).sort_values(["run_id", "task"])
+    by_run = with_gain(_by_run(_runs(results), values, stage, headlines), headlines)
+    by_run = by_run.join(floors(results), on=["run_id", "task"]).sort_values(["run_id", "task"])
     variants = defaultdict[tuple[str, str], list[Any]](list)
     for one in by_run.itertuples(index=False):
         variants[str(one.experiment), str(one.variant)].append(one)

@@ -26,6 +26,10 @@ class EvaluatingTrainer(Trainer, Protocol):
         """Metrics by task over the client's held-out images."""
         ...
 
+    def floors(self) -> Mapping[str, Mapping[str, float]]:
+        """The same metrics of constant predictions."""
+        ...
+
 
 TrainerFactory = Callable[[ClientSpec], EvaluatingTrainer]
 """Builds a client's trainer; picklable, and keeps models and datasets for the clients that follow."""
@@ -101,8 +105,11 @@ class Worker:
         trainer = self._make_trainer(self._clients[job.client])
         trainer.start(state, *job.instruction.load)
         held_out = trainer.evaluate()
+        floors = trainer.floors() if job.floors else {}
         seconds = time.perf_counter() - started
-        return ClientReport(job.client, held_out=held_out, seconds=seconds, peak_memory_bytes=peak_memory())
+        return ClientReport(
+            job.client, held_out=held_out, floors=floors, seconds=seconds, peak_memory_bytes=peak_memory()
+        )
 
 
 def _freeze(tree: Params) -> None:

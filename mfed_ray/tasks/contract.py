@@ -1,16 +1,18 @@
 """What a task binds together: targets, decoder, loss, metric, headline, files."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfed_ray.annotations import Target
 from mfed_ray.evaluation import Headline
 from mfed_ray.metrics.contract import Metric
 from mfed_ray.models.contract import Decoder
 from mfed_ray.models.settings import ModelSettings
 from mfed_ray.predictions.contract import PredictionWriter
 from mfed_ray.registry import PYRAMID_TASKS
+from mfed_ray.tasks.constants import Constant
 
 __all__ = ["Headline", "Task", "TrainTarget"]
 
@@ -24,7 +26,7 @@ class Task:
 
     ``train_target`` turns a transformed ``Sample`` target (see ``mfed_ray.data.sample``) into what the decoder's loss
     takes; ``loss_weight`` is the literature's weight of the task in a multi-task sum; ``make_writer(folder)`` writes
-    predictions.
+    predictions; ``constant(targets)`` is the constant prediction that does best on these ``Sample`` targets.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Task:
     make_metric: Callable[[], Metric]
     make_writer: Callable[[Path], PredictionWriter]
     train_target: Callable[[Any], TrainTarget]
+    constant: Callable[[Iterable[Target]], Constant]
 
     @property
     def pyramid(self) -> bool:

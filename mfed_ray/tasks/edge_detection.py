@@ -11,6 +11,7 @@ from mfed_ray.metrics.edges import EdgeDetection
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.heads import EDGE_HEAD
 from mfed_ray.predictions.label_maps import GreyMaps
+from mfed_ray.tasks.constants import undecided
 from mfed_ray.tasks.contract import Headline, Task
 
 
@@ -35,4 +36,5 @@ EDGE_DETECTION = Task(
     make_metric=EdgeDetection,
     make_writer=GreyMaps,
     train_target=consensus,
+    constant=undecided,
 )

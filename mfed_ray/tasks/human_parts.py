@@ -8,6 +8,7 @@ from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.heads import class_head
 from mfed_ray.predictions.label_maps import ClassMaps
 from mfed_ray.tasks.class_labels import class_labels
+from mfed_ray.tasks.constants import most_frequent_class
 from mfed_ray.tasks.contract import Headline, Task
 
 HUMAN_PARTS = Task(
@@ -18,4 +19,5 @@ HUMAN_PARTS = Task(
     make_metric=partial(MeanIoU, len(PART_CLASSES)),
     make_writer=partial(ClassMaps, names=PART_CLASSES),
     train_target=class_labels,
+    constant=most_frequent_class,
 )

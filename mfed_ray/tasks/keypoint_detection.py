@@ -5,6 +5,7 @@ from functools import partial
 from mfed_ray.metrics.coco_objects import CocoObjects
 from mfed_ray.models.detection import KeypointRCNN
 from mfed_ray.predictions.coco_results import CocoResults
+from mfed_ray.tasks.constants import nothing_found
 from mfed_ray.tasks.contract import Headline, Task
 from mfed_ray.tasks.objects import learnable
 
@@ -16,4 +17,5 @@ KEYPOINT_DETECTION = Task(
     make_metric=partial(CocoObjects, "keypoint"),
     make_writer=partial(CocoResults, kind="keypoint"),
     train_target=learnable,
+    constant=nothing_found,
 )

@@ -9,6 +9,7 @@ from mfed_ray.labels import VOID
 from mfed_ray.metrics.panoptic_quality import PanopticQuality
 from mfed_ray.models.panoptic import PanopticFPN
 from mfed_ray.predictions.coco_panoptic import CocoPanoptic
+from mfed_ray.tasks.constants import one_segment
 from mfed_ray.tasks.contract import Headline, Task
 from mfed_ray.tasks.objects import SMALLEST_SIDE, Arrays
 
@@ -52,4 +53,5 @@ PANOPTIC_SEGMENTATION = Task(
     make_metric=PanopticQuality,
     make_writer=CocoPanoptic,
     train_target=train_target,
+    constant=one_segment,
 )

@@ -10,6 +10,7 @@ from mfed_ray.metrics.saliency import Saliency
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.heads import SALIENCY_HEAD
 from mfed_ray.predictions.label_maps import GreyMaps
+from mfed_ray.tasks.constants import undecided
 from mfed_ray.tasks.contract import Headline, Task
 
 
@@ -26,4 +27,5 @@ SALIENCY = Task(
     make_metric=Saliency,
     make_writer=GreyMaps,
     train_target=train_target,
+    constant=undecided,
 )

@@ -7,6 +7,7 @@ from mfed_ray.metrics.segmentation import MeanIoU
 from mfed_ray.models.semantic_fpn import SemanticFPN
 from mfed_ray.predictions.label_maps import StuffMaps
 from mfed_ray.tasks.class_labels import class_labels
+from mfed_ray.tasks.constants import most_frequent_class
 from mfed_ray.tasks.contract import Headline, Task
 
 STUFF_SEGMENTATION = Task(
@@ -17,4 +18,5 @@ STUFF_SEGMENTATION = Task(
     make_metric=partial(MeanIoU, len(STUFF), over="target"),
     make_writer=StuffMaps,
     train_target=class_labels,
+    constant=most_frequent_class,
 )

@@ -10,6 +10,7 @@ from mfed_ray.metrics.normals import AngularError
 from mfed_ray.models.decoders import DenseDecoder
 from mfed_ray.models.heads import NORMALS_HEAD
 from mfed_ray.predictions.label_maps import NormalMaps
+from mfed_ray.tasks.constants import mean_direction
 from mfed_ray.tasks.contract import Headline, Task
 
 
@@ -26,4 +27,5 @@ SURFACE_NORMALS = Task(
     make_metric=AngularError,
     make_writer=NormalMaps,
     train_target=train_target,
+    constant=mean_direction,
 )

@@ -102,6 +102,26 @@ def test_centralised() -> None:
     assert numbers(federation.play()["centre"].params) == {"encoder": -0.87890625, "a": 9.703125, "b": -10.58203125}
 
 
+def test_centralised_within_tasks() -> None:
+    # the centre of a takes the batches of a0 and a1 in turn, two of each, that of b those of b0:
+    #   a0: gap 16         encoder 4         a 4
+    #   a1: gap 32 - 8     encoder 10        a 10
+    #   a0: gap 16 - 20    encoder 9         a 9
+    #   a1: gap 32 - 18    encoder 12.5      a 12.5
+    federation = Federation(Centralised(scope="task"), [A0, A1, B0])
+    fits = federation.play()
+    assert {name: numbers(fit.params) for name, fit in fits.items()} == {
+        "centre/a": {"encoder": 12.5, "a": 12.5},
+        "centre/b": {"encoder": -6, "b": -6},
+    }
+    load = federation.algorithm.instruct(federation.server, A1.spec, 2).load
+    assert [numbers(tree) for tree in load] == [{"encoder": 12.5}, {"a": 12.5}]
+    # a0: gap -9, encoder 10.25; a1: gap 11.5, encoder 13.125
+    federation.steps = 1
+    assert numbers(federation.play()["centre/a"].params) == {"encoder": 13.125, "a": 13.125}
+    assert federation.trees()["encoder/b"] == {"encoder": -7}
+
+
 def test_fedavg() -> None:
     federation = Federation(FedAvg(), [A0, A1, B0])
     fits = federation.play()
@@ -418,7 +438,7 @@ def test_mfed_by_evidence(fusion: str) -> None:
 
 BY_HAND: Mapping[str, Sequence[Callable[..., None]]] = {
     "local": [test_local],
-    "centralised": [test_centralised],
+    "centralised": [test_centralised, test_centralised_within_tasks],
     "fedavg": [test_fedavg, test_fedavg_with_one_encoder],
     "fedprox": [test_fedprox],
     "fedper": [test_fedper],

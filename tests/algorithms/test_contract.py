@@ -78,6 +78,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "clients": {1: {"encoder": "resnet18"}},
     },
     "matfl, soft": {"algorithm": {"name": "matfl", "grouping": "soft", "shift": 0.5, "groups": None}},
+    "centralised within tasks, between unlike encoders": {
+        "algorithm": {"name": "centralised", "scope": "task"},
+        "clients": {1: {"encoder": "resnet18"}},
+        **KEPT_AND_PRIVATE,
+    },
     "fedamp by distance": {"algorithm": {"name": "fedamp", "attention": "distance", "proximal_weight": 5.0}},
 }
 """What of an algorithm deserves to be asked as well."""
@@ -219,7 +224,7 @@ def assert_same(a: tuple[Round, Checkpoint], b: tuple[Round, Checkpoint]) -> Non
 def outcome(report: Round) -> tuple[Any, ...]:
     """All of a report but its times and memory, whatever the order of the clients; metrics as text, for nan = nan."""
     reports = {
-        phase: {one.client: (one.training, one.held_out) for one in clients}
+        phase: {one.client: (one.training, one.held_out, one.floors) for one in clients}
         for phase, clients in (("fit", report.fitted), ("evaluate", report.evaluated))
     }
     told = json.dumps(reports, sort_keys=True)

@@ -18,7 +18,7 @@ from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.driver import run
 from mfed_ray.errors import ClientError, ConfigError, DataError
 from mfed_ray.experiment import Experiment, parse_experiment
-from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.clients import make_clients, open_datasets
 from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
@@ -121,6 +121,12 @@ IDENTITIES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "fedper, one client = local": ({"name": "fedper"}, LOCAL, ONE_CLIENT),
     "matfl, one client = local": ({"name": "matfl"}, LOCAL, ONE_CLIENT),
     "centralised, one client = local": ({"name": "centralised"}, LOCAL, ONE_CLIENT),
+    "centralised within tasks, one client per task = local": ({"name": "centralised", "scope": "task"}, LOCAL, ALONE),
+    "centralised within tasks, one task = centralised": (
+        {"name": "centralised", "scope": "task"},
+        {"name": "centralised"},
+        ONE_TASK,
+    ),
 }
 """By name: the one, the other, and the sections of the configuration under which they are the same."""
 
@@ -273,10 +279,10 @@ def test_what_a_run_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:
     metrics = load_results(tmp_path)
     names = {"semantic_segmentation-0", "semantic_segmentation-1", "saliency-0", "surface_normals-0"}
     held_out = metrics[metrics["split"] == "val"]
-    assert set(held_out.query("round == 0")["stage"]) == {"after_aggregation"}
+    assert set(held_out.query("round == 0")["stage"]) == {"after_aggregation", "floor"}
     for _, rows in held_out.query("round > 0").groupby(["round", "stage"]):
         assert set(rows["client"]) == names
-    assert len(held_out.groupby(["round", "stage"])) == 1 + 2 * 2
+    assert len(held_out.groupby(["round", "stage"])) == 2 + 2 * 2
     assert set(metrics.query("stage == 'training'")["metric"]) == {"loss", "proximal_penalty", "steps"}
     rounds = read_table(tmp_path / "rounds.parquet")
     assert rounds["round"].tolist() == [0, 1, 2]
@@ -285,6 +291,22 @@ def test_what_a_run_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:
     assert len(correlations) == 2 * 3 * 3  # rounds, groups, groups
     assert (correlations.query("group == other")["correlation"] == 1).all()
     assert (correlations["fused"] == (correlations["correlation"] >= 0.2)).all()
+
+
+def test_a_run_leaves_the_floor_of_every_client_and_task_once(tiny: MakeExperiment, tmp_path: Path) -> None:
+    """The clients' two held-out images, read here: of semantic segmentation the share of the most frequent class."""
+    experiment = tiny(evaluation={"every": 1, "stages": ["before_aggregation"]})
+    finish(experiment, tmp_path)
+    floors = load_results(tmp_path).query("stage == 'floor'").set_index(["client", "metric"])
+    assert set(floors["round"]) == {0}
+    assert floors.index.is_unique
+    assert {client for client, _ in floors.index} == {client.name for client in make_clients(experiment)}
+    dataset = open_datasets(experiment)["scenes"]
+    first = make_clients(experiment)[0]
+    labels = [dataset.read(image, first.tasks).targets[first.tasks[0]].reshape(-1) for image in first.held_out_ids]
+    counts = np.bincount(np.concatenate(labels), minlength=256)[:255]
+    for number in range(2):
+        assert floors.loc[(f"semantic_segmentation-{number}", "pixel_accuracy"), "value"] == counts.max() / counts.sum()
 
 
 def test_what_a_run_of_a_cohort_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:
@@ -302,6 +324,14 @@ def test_what_a_centralised_run_leaves(tiny: MakeExperiment, tmp_path: Path) -> 
     metrics = load_results(tmp_path).query("round > 0")
     assert set(metrics.query("stage == 'training'")["client"]) == {"centre"}
     assert set(metrics["stage"]) == {"training", "after_aggregation"}
+    assert metrics.query("stage == 'after_aggregation'")["client"].nunique() == 4
+
+
+def test_what_a_run_of_a_centre_for_each_task_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:
+    finish(tiny(algorithm={"name": "centralised", "scope": "task"}), tmp_path)
+    metrics = load_results(tmp_path).query("round > 0")
+    groups = {"semantic_segmentation", "saliency", "surface_normals"}
+    assert set(metrics.query("stage == 'training'")["client"]) == {f"centre/{group}" for group in groups}
     assert metrics.query("stage == 'after_aggregation'")["client"].nunique() == 4
 
 

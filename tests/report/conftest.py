@@ -28,8 +28,8 @@ MakeExperiment = Callable[..., Experiment]
 def _results(runs: Sequence[Mapping[str, Any]]) -> Results:
     """Results of runs told by ``algorithm``, ``seed``, ``values``: by task, each client's values from round 0 on.
 
-    And where it matters ``keys`` (dotted), ``planned`` rounds, ``stage``, ``experiment``, ``seconds`` and ``bytes`` of
-    every round, ``correlations`` (round, group, other, value, fused).
+    And where it matters ``floors`` (by task, each client's), ``keys`` (dotted), ``planned`` rounds, ``stage``,
+    ``experiment``, ``seconds`` and ``bytes`` of every round, ``correlations`` (round, group, other, value, fused).
     """
     metrics: list[dict[str, Any]] = []
     rounds: list[dict[str, Any]] = []
@@ -78,6 +78,9 @@ def _metric_rows(one: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield {**told, **headline, "value": value, "headline": True, "setting": "setting"}
                 other = {"metric": "other", "value": 99.0, "headline": False}  # no figure shows it
                 yield {**told, **other, "higher_is_better": None, "setting": "setting"}
+            for floor in one.get("floors", {}).get(task, [])[client : client + 1]:
+                told |= {"round": 0, "stage": "floor"}
+                yield {**told, **headline, "value": floor, "headline": True, "setting": "setting"}
 
 
 def _study(*runs: Mapping[str, Any]) -> Study:

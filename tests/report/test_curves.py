@@ -65,6 +65,23 @@ def test_of_many_variants_the_best_are_in_colour(make_study: MakeStudy) -> None:
     assert "best first: mfed decoder_proximal_weight=0 20, " in figure.panels[0].alt
 
 
+def test_floors_are_dashed_lines(make_study: MakeStudy) -> None:
+    """Of two clients 0.25 and 0.75. A task whose runs tell none has no line."""
+    values = {"saliency": [[0.1, 0.6], [0.1, 0.6]], "human_parts": [[0.1, 0.6]]}
+    told = {"algorithm": "mfed", "seed": 0, "values": values}
+    study = make_study({**told, "floors": {"saliency": [0.25, 0.75]}})
+    figure = learning_curves(study)
+    by_task: dict[str, Any] = {panel.name: panel for panel in figure.panels}
+    curve, floor = by_task["saliency"].plot.axes[0].lines
+    np.testing.assert_allclose(curve.get_ydata(), [0.1, 0.6])
+    np.testing.assert_allclose(floor.get_ydata(), [0.5, 0.5])
+    assert by_task["saliency"].alt.endswith("1 seed. Floor 0.5.")
+    assert [text.get_text() for text in by_task["saliency"].plot.legends[0].get_texts()] == ["mfed", "floor"]
+    assert len(by_task["human_parts"].plot.axes[0].lines) == 1
+    assert "The floor is what the best prediction" in figure.caption
+    assert "floor" not in learning_curves(make_study(told)).caption
+
+
 def test_runs_that_were_stopped_are_told(make_study: MakeStudy) -> None:
     study = make_study({"algorithm": "mfed", "seed": 0, "values": {"saliency": [[0, 0.9]]}, "planned": 2})
     figure = learning_curves(study)

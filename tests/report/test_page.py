@@ -121,7 +121,7 @@ def test_nothing_is_fetched(page: Page, text: str) -> None:
 
 def test_the_table_has_its_headers(page: Page) -> None:
     scopes = [attributes.get("scope") for tag, attributes in page.tags if tag == "th"]
-    assert scopes.count("row") == 3
+    assert scopes.count("row") == 4  # three variants, and the floors
     assert scopes.count("col") == 7  # variant, seeds, three tasks, Delta_m, p
     assert set(scopes) == {"row", "col"}
     assert "+0.00" in page.said("td")

@@ -7,7 +7,7 @@ import pytest
 from mfed_ray.errors import RunFolderError
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Headline
 from mfed_ray.results.built_in import HEADLINES, in_order
-from mfed_ray.results.headline import chosen_stage, headline_rows, headlines_of, scores
+from mfed_ray.results.headline import chosen_stage, floors, headline_rows, headlines_of, scores
 from mfed_ray.results.summary import summarise
 from mfed_ray.tasks import TASKS
 
@@ -15,6 +15,7 @@ from mfed_ray.tasks import TASKS
 def frame(*rows: dict[str, Any]) -> pd.DataFrame:
     """Rows of saliency's headline metric, changed."""
     usual = {"task": "saliency", "metric": "max_miou", "headline": True, "higher_is_better": True, "split": "val"}
+    usual |= {"stage": AFTER_AGGREGATION}
     return pd.DataFrame([{**usual, **row} for row in rows])
 
 
@@ -49,8 +50,18 @@ def test_a_client_without_a_number_does_not_count() -> None:
 
 
 def test_only_headline_metrics_of_held_out_images_count() -> None:
-    rows = frame({"value": 1}, {"value": 2, "headline": False}, {"value": 3, "split": "train"})
+    """A floor is nobody's result."""
+    rows = frame(
+        {"value": 1}, {"value": 2, "headline": False}, {"value": 3, "split": "train"}, {"value": 4, "stage": "floor"}
+    )
     assert headline_rows(rows)["value"].tolist() == [1]
+
+
+def test_floors_by_hand() -> None:
+    """Two clients of a, one of b; what a metric that is no headline would have as its floor does not count."""
+    rows = [{"run_id": run, "value": value, "stage": "floor"} for run, value in (("a", 1), ("a", 2), ("b", 4))]
+    found = floors(frame(*rows, {**rows[0], "value": 9, "headline": False}, {"run_id": "a", "value": 9}))
+    assert found.to_dict() == {("a", "saliency"): 1.5, ("b", "saliency"): 4}
 
 
 def test_what_tasks_are_judged_by() -> None:

@@ -73,6 +73,18 @@ def test_rows_of_a_round_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_floors_stand_beside_the_evaluation_that_tells_them(tmp_path: Path) -> None:
+    floors = {"saliency": {"max_f": 0.125, "max_miou": 0.25}}
+    report = replace(INITIAL[1].reports[0], floors=floors)
+    record(recorder(tmp_path), INITIAL[0], replace(INITIAL[1], reports=[report]), *FIRST_ROUND)
+    rows = read_table(tmp_path / "metrics.parquet").query("stage == 'floor'")
+    columns = ["round", "client", "task", "split", "metric", "value", "headline"]
+    assert list(rows[columns].itertuples(index=False, name=None)) == [
+        (0, FIRST, "saliency", "val", "max_f", 0.125, False),
+        (0, FIRST, "saliency", "val", "max_miou", 0.25, True),
+    ]
+
+
 def test_rows_say_what_tasks_are_judged_by_and_the_setting(tmp_path: Path) -> None:
     """The caller gave saliency's headline metric; human_parts has none."""
     record(recorder(tmp_path), *FIRST_ROUND)

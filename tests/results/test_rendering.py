@@ -60,15 +60,17 @@ tiny_one    mfed     3 (1 stopped at 2 of 10)  0.6250 ± 0.1250             18.0
 CSV = """\
 experiment,variant,seeds,seeds note,\
 semantic_segmentation miou mean,semantic_segmentation miou sd,semantic_segmentation miou note,\
+semantic_segmentation miou floor,semantic_segmentation miou at floor,\
 semantic_segmentation miou best stage,\
 surface_normals mean_error mean,surface_normals mean_error sd,surface_normals mean_error note,\
+surface_normals mean_error floor,surface_normals mean_error at floor,\
 surface_normals mean_error best stage,\
 Delta_m [%] mean,Delta_m [%] sd,Delta_m [%] note,p,p holm,p note,best stage,best stage note
-other,fedavg,1,,0.25,,one seed,,,,no such task,,,,no local run,,,no local run,,not evaluated at both stages
-tiny_one,local,3,,0.5,0.0,,,20.0,0.0,,,0.0,0.0,,,,baseline,,not evaluated at both stages
-tiny_one,ditto,0,1 stopped at 2 of 10,,,stopped at 2 of 10,,,,stopped at 2 of 10,,,,stopped at 2 of 10,,,\
+other,fedavg,1,,0.25,,one seed,,,,,,no such task,,,,,,no local run,,,no local run,,not evaluated at both stages
+tiny_one,local,3,,0.5,0.0,,,,,20.0,0.0,,,,,0.0,0.0,,,,baseline,,not evaluated at both stages
+tiny_one,ditto,0,1 stopped at 2 of 10,,,stopped at 2 of 10,,,,,,stopped at 2 of 10,,,,,,stopped at 2 of 10,,,\
 stopped at 2 of 10,,stopped at 2 of 10
-tiny_one,mfed,3,1 stopped at 2 of 10,0.625,0.125,,,18.0,2.0,,,17.5,7.5,,P,P,,,not evaluated at both stages"""
+tiny_one,mfed,3,1 stopped at 2 of 10,0.625,0.125,,,,,18.0,2.0,,,,,17.5,7.5,,P,P,,,not evaluated at both stages"""
 
 MARKDOWN = """\
 | experiment | variant | seeds | semantic_segmentation miou | surface_normals mean_error | Delta_m [%] | p (Holm) |
@@ -120,6 +122,39 @@ def test_a_loss_is_shown_with_its_sign() -> None:
     results = pd.concat([run("local", 0, semantic_segmentation=0.5), run("mfed", 0, semantic_segmentation=0.4937)])
     last = cells(summarise(results)).iloc[-1]
     assert last.tolist() == ["tiny_one", "mfed", "1", "0.4937", "-1.26", "n < 3"]
+
+
+def floored(frame: pd.DataFrame, floor: float) -> pd.DataFrame:
+    """A run of one task with its floor."""
+    return pd.concat([frame, frame.assign(round=0, stage="floor", value=floor)])
+
+
+def test_floors_are_the_last_row_of_an_experiment() -> None:
+    """Of the variants at the floor each says so. An experiment whose runs tell none has no such row."""
+    runs = [
+        floored(run("local", 0, semantic_segmentation=0.25), 0.25),
+        floored(run("mfed", 0, semantic_segmentation=0.5), 0.25),
+        run("mfed", 0, "without", semantic_segmentation=0.5),
+    ]
+    table = summarise(pd.concat(runs))
+    read = cells(table)
+    assert read[["experiment", "variant", "semantic_segmentation miou"]].to_numpy().tolist() == [
+        ["tiny_one", "local", "0.2500 (at floor)"],
+        ["tiny_one", "mfed", "0.5000"],
+        ["tiny_one", "floor (constant)", "0.2500"],
+        ["without", "mfed", "0.5000"],
+    ]
+    assert read.iloc[2].tolist()[2:] == ["", "0.2500", "", ""]
+    assert "& local & 1 & $0.2500$ (at floor) &" in render(table, "latex")
+    assert "& floor (constant) &  & $0.2500$ &  &  \\\\" in render(table, "latex")
+
+
+def test_floors_that_differ_between_variants_are_told_from_the_least_to_the_largest() -> None:
+    runs = [
+        floored(run("local", 0, semantic_segmentation=0.9), 0.25),
+        floored(run("mfed", 0, semantic_segmentation=0.9), 0.125),
+    ]
+    assert cells(summarise(pd.concat(runs)))["semantic_segmentation miou"].iloc[-1] == "0.1250 to 0.2500"
 
 
 def test_small_p_is_a_bound() -> None:

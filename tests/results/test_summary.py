@@ -317,6 +317,39 @@ def test_a_task_from_outside_of_the_package() -> None:
     assert row(table, "mfed")[DELTA, "mean"] == pytest.approx(12.5)
 
 
+def floored(frame: pd.DataFrame, **floors: float) -> pd.DataFrame:
+    """The run with a floor for each of its clients in these tasks."""
+    initial = frame[frame["task"].isin(floors)].assign(round=0, stage="floor")
+    return pd.concat([frame, initial.assign(value=initial["task"].map(floors))])
+
+
+def test_floors_stand_beside_the_means_and_change_no_other_number() -> None:
+    """miou 0.5 and 0.25 on floors of 0.25; a mean error of 20 degrees on one of 30, and of 40."""
+    runs = {
+        "local": run("local", 0, semantic_segmentation=0.25, surface_normals=20.0),
+        "mfed": run("mfed", 0, semantic_segmentation=[0.5, 0.5], surface_normals=40.0),
+        "fedavg": run("fedavg", 0, semantic_segmentation=0.25),
+    }
+    floors = {"semantic_segmentation": 0.25, "surface_normals": 30.0}
+    known = [floored(runs["local"], **floors), floored(runs["mfed"], **floors), runs["fedavg"]]
+    table, without = summarise(pd.concat(known)), summarise(pd.concat(runs.values()))
+    at = [(SEG, "floor"), (SEG, "at floor"), (NORMALS, "floor"), (NORMALS, "at floor")]
+    assert row(table, "local")[at].tolist() == [0.25, True, 30.0, False]
+    assert row(table, "mfed")[at].tolist() == [0.25, False, 30.0, True]
+    assert row(table, "fedavg")[at].isna().all()  # its run tells none
+    assert without[at].isna().all(axis=None)
+    pd.testing.assert_frame_equal(table.drop(columns=at), without.drop(columns=at))
+
+
+def test_a_floor_is_the_mean_over_clients_and_seeds_where_all_have_one() -> None:
+    frame = run("mfed", 0, semantic_segmentation=[0.5, 0.5])
+    own = frame.assign(round=0, stage="floor", value=[0.1, 0.3])
+    other = run("mfed", 1, semantic_segmentation=0.5)
+    both_told = summarise(pd.concat([frame, own, floored(other, semantic_segmentation=0.4)]))
+    assert row(both_told, "mfed")[SEG, "floor"] == pytest.approx((0.2 + 0.4) / 2)
+    assert pd.isna(row(summarise(pd.concat([frame, own, other])), "mfed")[SEG, "floor"])
+
+
 def test_a_frame_that_does_not_say_what_tasks_are_judged_by_is_refused() -> None:
     """As load_results returned it before tables said so."""
     frame = run("mfed", 0, semantic_segmentation=0.5).drop(columns=["headline", "higher_is_better", "setting"])

@@ -31,6 +31,9 @@ class EvaluatedToy(ToyTrainer):
     def evaluate(self) -> dict[str, dict[str, float]]:
         return {"depth": {"rmse": 1.0}}
 
+    def floors(self) -> dict[str, dict[str, float]]:
+        return {"depth": {"rmse": 2.0}}
+
 
 def initial(task: str) -> Params:
     return {"encoder.w": np.zeros(NUMBERS, np.float32), f"decoders.{task}.w": np.zeros(NUMBERS, np.float32)}

@@ -153,3 +153,12 @@ def test_ground_truth_scores_perfectly(task: Task, perfect: Callable[[str, Targe
     metric.update(perfect(task.name, truth), truth)
     best = 1.0 if task.headline.higher_is_better else 0.0
     assert metric.compute()[task.headline.metric] == pytest.approx(best, abs=1e-6)
+
+
+@every_task
+def test_the_constant_prediction_is_what_the_metric_takes_and_far_from_perfect(task: Task) -> None:
+    truth = sample_target(task)
+    metric = task.make_metric()
+    metric.update(task.constant([truth])(HEIGHT, WIDTH), truth)
+    value = metric.compute()[task.headline.metric]
+    assert value <= 0.5 if task.headline.higher_is_better else value > 40
