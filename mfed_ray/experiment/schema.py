@@ -13,8 +13,8 @@ from mfed_ray.data.settings import Augmentation, InputSize
 from mfed_ray.errors import ConfigError
 from mfed_ray.evaluation import AFTER_AGGREGATION, Stage
 from mfed_ray.local_training import LocalTraining
-from mfed_ray.models.settings import ModelSettings
-from mfed_ray.registry import PYRAMID_TASKS, check_registered, hint
+from mfed_ray.models.settings import RESNET_WIDTH, ModelSettings
+from mfed_ray.registry import PYRAMID_TASKS, RESNETS, check_registered, hint
 from mfed_ray.section import Section
 
 
@@ -55,11 +55,17 @@ Data = Annotated[PascalContextData | CocoData | GeneratedData, Field(discriminat
 
 
 class Clients(Section):
-    """``count`` clients with the same tasks on shards of the same data."""
+    """``count`` clients with the same tasks on shards of the same data.
+
+    Those with a number of ``images`` take them before the partition deals what is left to the others, in the order of
+    the configuration: uniformly, whatever the partition's scheme, and disjointly wherever its shards would be.
+    """
 
     tasks: tuple[str, ...] = Field(min_length=1)
     data: str
     count: int = Field(1, ge=1)
+    images: int | None = Field(None, ge=1)
+    """Training images of each client, all with targets for its tasks; None: what the partition deals it."""
     encoder: str | None = None
     """Another encoder than ``model.encoder``."""
 
@@ -150,6 +156,15 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_scheme_has_clients_to_deal_to(self) -> "Experiment":
+        if self.partition.scheme != "iid" and all(clients.images is not None for clients in self.clients):
+            raise ConfigError(
+                f"partition.scheme: {self.partition.scheme} found, but every entry of clients has a number of "
+                "images, and those are drawn uniformly; allowed here: iid"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_structure_per_group(self) -> "Experiment":
         for index, clients in enumerate(self.clients):
             own, others = clients.encoder or self.model.encoder, self.encoder_of(clients.tasks)
@@ -162,6 +177,24 @@ class Experiment(Section):
                 raise ConfigError(
                     f"clients.{index}.encoder: {own} found, but model.weights is a file for {self.model.encoder}; "
                     "allowed beside several encoders: null, torchvision"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _only_untrained_resnets_have_another_width(self) -> "Experiment":
+        width, weights = self.model.width, self.model.weights
+        if width == RESNET_WIDTH:
+            return self
+        if weights is not None:
+            raise ConfigError(
+                f"model.width: {width} found, but model.weights is {weights!r}; allowed beside weights: {RESNET_WIDTH}"
+            )
+        for index, clients in enumerate(self.clients):
+            encoder = clients.encoder or self.model.encoder
+            if encoder not in RESNETS:
+                raise ConfigError(
+                    f"model.width: {width} found, but clients.{index} has the encoder {encoder}; "
+                    f"allowed there: {RESNET_WIDTH}, or one of {', '.join(RESNETS)}"
                 )
         return self
 
