@@ -25,7 +25,7 @@ _LAST_BLOCKS = {3: "c2", 6: "c3", 13: "c4", 17: "c5"}
 Block = type[BasicBlock | Bottleneck]
 
 
-class _ScaledResNet(ResNet):
+class _ScaledResNet(ResNet):  # type: ignore[misc]  # torchvision is not typed
     """torchvision's ResNet, whose stages are planned with 64, 128, 256 and 512 channels, at another width."""
 
     def __init__(self, block: Block, layers: Sequence[int], norm: NormLayer, width: int) -> None:
@@ -39,7 +39,8 @@ class _ScaledResNet(ResNet):
             self.inplanes = self.width
             self.conv1 = nn.Conv2d(3, self.width, 7, stride=2, padding=3, bias=False)
             self.bn1 = self._norm_layer(self.width)
-        return super()._make_layer(block, planes * self.width // RESNET_WIDTH, blocks, stride, dilate)
+        stage: nn.Sequential = super()._make_layer(block, planes * self.width // RESNET_WIDTH, blocks, stride, dilate)
+        return stage
 
 
 class ResNetEncoder(Encoder):
