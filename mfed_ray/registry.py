@@ -40,10 +40,10 @@ _PYRAMID_TASKS = {
     "stuff_segmentation": "mfed_ray.tasks.stuff_segmentation:STUFF_SEGMENTATION",
     "panoptic_segmentation": "mfed_ray.tasks.panoptic_segmentation:PANOPTIC_SEGMENTATION",
 }
-_ENCODERS = {
-    name: f"mfed_ray.models.encoders:{name}"
-    for name in ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2")
-}
+RESNETS = ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101")
+"""The encoders whose width can be chosen."""
+
+_ENCODERS = {name: f"mfed_ray.models.encoders:{name}" for name in (*RESNETS, "mobilenet_v2")}
 _PLACES: Mapping[Kind, Mapping[str, str]] = {
     "algorithm": _ALGORITHMS,
     "task": {**_DENSE_TASKS, **_PYRAMID_TASKS},

@@ -16,6 +16,8 @@ Order = NDArray[np.int64]
 class Partition(Section):
     """How a dataset's training images are dealt to clients. Every image goes to exactly one shard of a deal.
 
+    Clients with a number of images of their own (``clients[].images``) have drawn theirs before and take no part.
+
     - ``iid``: at random, sizes differ by at most 1
     - ``quantity``: at random, relative sizes drawn from a symmetric Dirichlet distribution with concentration ``alpha``
     - ``label``: sizes differ by at most 1; each shard's class mixture q is drawn from Dir(alpha p), where p is the

@@ -32,8 +32,8 @@ def write_scene(root: Path, image_id: str, scene: Scene) -> None:
     classes = Image.fromarray(scene.classes)
     classes.putpalette(_palette())
     classes.save(root / "semseg/VOC12" / f"{image_id}.png")
-    _save_mat(root / "human_parts" / f"{image_id}.mat", {"anno": _annotation(image_id, scene)})
-    _save_mat(root / "pascal-context/trainval" / f"{image_id}.mat", {"LabelMap": scene.labels})
+    save_mat(root / "human_parts" / f"{image_id}.mat", {"anno": _annotation(image_id, scene)})
+    save_mat(root / "pascal-context/trainval" / f"{image_id}.mat", {"LabelMap": scene.labels})
     Image.fromarray(scene.salient.astype(np.uint8) * 255).save(root / "sal_distill" / f"{image_id}.png")
     normals = np.round((scene.normals + 1) * 127.5).astype(np.uint8)
     Image.fromarray(normals).save(root / "normals_distill" / f"{image_id}.png")
@@ -72,7 +72,8 @@ def _fields(*names: str) -> list[tuple[str, type]]:
     return [(name, object) for name in names]
 
 
-def _save_mat(path: Path, content: dict[str, NDArray[Any]]) -> None:
+def save_mat(path: Path, content: dict[str, NDArray[Any]]) -> None:
+    """Write the variables as a MATLAB file without the time of day."""
     buffer = io.BytesIO()
     savemat(buffer, content, do_compression=True)  # type: ignore[arg-type]  # the stubs know paths only
     path.write_bytes(_HEADER + buffer.getvalue()[len(_HEADER) :])

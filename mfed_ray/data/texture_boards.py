@@ -1,7 +1,11 @@
-"""Generated boards of pure texture in inverted colours, in the layout of PASCAL-Context: a task unlike the scenes'.
+"""Generated boards of pure texture in inverted colours, in the layout of PASCAL-Context: tasks unlike the scenes'.
 
 No objects, no light, no depth: cells of a random Voronoi diagram, each filled with one of ``PATTERNS`` in two random
-colours, the picture turned into its negative. The class of a pixel of ``semantic_segmentation`` is its cell's pattern.
+colours, the picture turned into its negative. Three tasks need the same features, those that tell patterns apart:
+
+- ``semantic_segmentation``: a pixel's class is its cell's pattern
+- ``saliency``: the cells of ``SALIENT`` patterns
+- ``edge_detection``: the borders between cells of different patterns
 """
 
 from collections.abc import Callable
@@ -14,15 +18,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mfed_ray.data.generated_folder import Parameters, generate_folder
-from mfed_ray.data.pascal_writer import write_splits
+from mfed_ray.data.pascal_writer import save_mat, write_splits
 from mfed_ray.data.scenes.palette import textured, tint
 from mfed_ray.data.scenes.textures import Material, Pattern, albedo
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever the same parameters would give another folder."""
 
 PATTERNS: tuple[Pattern, ...] = ("stripes", "checks", "spots", "foliage")
 """Class 1 and on; there is no background."""
+
+SALIENT: tuple[Pattern, ...] = ("stripes", "spots")
 
 CELLS = 3
 
@@ -41,7 +47,7 @@ def generate_textures(
     on_progress: Callable[[int, int], None] | None = None,
     processes: int = 1,
 ) -> None:
-    """Write boards for ``PascalContext`` into the new folder ``root``: semantic segmentation alone.
+    """Write boards for ``PascalContext`` into the new folder ``root``: three tasks, splits train and val.
 
     Parameters, promises and errors are those of ``generated.generate_pascal_context``; ``processes`` changes nothing,
     a board takes a millisecond.
@@ -68,6 +74,11 @@ def make_board(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], 
     return np.round(255 * negative).astype(np.uint8), classes
 
 
+def salient(classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where a board's classes [S, S] are those of ``SALIENT`` patterns."""
+    return np.isin(classes, [PATTERNS.index(pattern) + 1 for pattern in SALIENT])
+
+
 def _material(rng: np.random.Generator, pattern: Pattern) -> Material:
     """A dark colour and a light one: the pattern is plain to see whatever the hues."""
     dark, light = tint(rng, (0, 1), (0.2, 0.9), (0.0, 0.3)), tint(rng, (0, 1), (0.0, 0.5), (0.7, 1.0))
@@ -75,7 +86,7 @@ def _material(rng: np.random.Generator, pattern: Pattern) -> Material:
 
 
 def _write(root: Path, parameters: Parameters, on_progress: Callable[[int, int], None] | None) -> None:
-    for folder in ("JPEGImages", "semseg/VOC12"):
+    for folder in ("JPEGImages", "semseg/VOC12", "sal_distill", "pascal-context/trainval"):
         (root / folder).mkdir(parents=True)
     names = [f"board_{index:06d}" for index in range(parameters.images)]
     write_splits(root, names, parameters.splits())
@@ -83,5 +94,7 @@ def _write(root: Path, parameters: Parameters, on_progress: Callable[[int, int],
         picture, classes = make_board(np.random.default_rng([parameters.seed, index]), parameters.size)
         Image.fromarray(picture).save(root / "JPEGImages" / f"{name}.jpg", quality=92)
         Image.fromarray(classes).save(root / "semseg/VOC12" / f"{name}.png")
+        Image.fromarray(salient(classes).astype(np.uint8) * 255).save(root / "sal_distill" / f"{name}.png")
+        save_mat(root / "pascal-context/trainval" / f"{name}.mat", {"LabelMap": classes})
         if on_progress is not None:
             on_progress(index + 1, parameters.images)

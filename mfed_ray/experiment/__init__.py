@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfed_ray.experiment.loading import load_tree
-from mfed_ray.experiment.schema import Experiment, parse_experiment
+from mfed_ray.experiment.parsing import parse_experiment
+from mfed_ray.experiment.schema import Experiment
 
 __all__ = ["Experiment", "load_experiment", "parse_experiment"]
 

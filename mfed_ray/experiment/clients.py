@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
+import numpy as np
+
 from mfed_ray.data.sample import Dataset
 from mfed_ray.errors import DataError
 from mfed_ray.evaluation import HELD_OUT, TRAIN
@@ -47,10 +49,11 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
     datasets = open_datasets(experiment)
     _check_tasks(experiment, datasets)
     named = clients_by_name(experiment)
-    shards = _shards(experiment, datasets, list(named.values()))
+    shards = _shards(experiment, datasets, named)
     held_out = {clients: _held_out(experiment, datasets, clients) for clients in experiment.clients}
     specs = []
-    for (name, clients), shard in zip(named.items(), shards, strict=True):
+    for name, clients in named.items():
+        shard = shards[name]
         usable = tuple(i for i in shard if _trainable(datasets[clients.data], i, clients.tasks))
         if not usable:
             raise DataError(
@@ -84,21 +87,52 @@ def clients_by_name(experiment: Experiment) -> dict[str, Clients]:
     return named
 
 
-def _shards(experiment: Experiment, datasets: Mapping[str, Dataset], clients: Sequence[Clients]) -> list[list[str]]:
-    """Image ids for each of the ``clients``, in their order; an entry of several clients stands there as often."""
+def _shards(
+    experiment: Experiment, datasets: Mapping[str, Dataset], named: Mapping[str, Clients]
+) -> dict[str, list[str]]:
+    """Each client's training images: first those of clients with a number of ``images``, then a deal of the rest."""
     across_task = experiment.partition.across == "task"
-    pools: dict[tuple[str, ...], list[int]] = {}
-    for position, entry in enumerate(clients):
-        pools.setdefault((entry.data, *(entry.tasks if across_task else ())), []).append(position)
-    shards: list[list[str]] = [[] for _ in clients]
-    for (data, *tasks), positions in pools.items():
+    pools: dict[tuple[str, ...], dict[str, Clients]] = {}
+    for name, entry in named.items():
+        pools.setdefault((entry.data, *(entry.tasks if across_task else ())), {})[name] = entry
+    shards: dict[str, list[str]] = {}
+    for (data, *tasks), pool in pools.items():
         dataset = datasets[data]
-        image_ids = list(dataset.image_ids(TRAIN))
-        labels = [dataset.dominant_class(i) for i in image_ids] if experiment.partition.scheme == "label" else None
-        rng = generator(experiment.seed, "partition", data, *tasks)
-        dealt = experiment.partition.shards(image_ids, len(positions), rng, labels)
-        for position, shard in zip(positions, dealt, strict=True):
-            shards[position] = shard
+        drawn = _drawn(experiment, dataset, pool, generator(experiment.seed, "images", data, *tasks))
+        taken = {image_id for shard in drawn.values() for image_id in shard}
+        rest = [image_id for image_id in dataset.image_ids(TRAIN) if image_id not in taken]
+        others = [name for name in pool if name not in drawn]
+        shards |= drawn
+        if others:
+            labels = [dataset.dominant_class(i) for i in rest] if experiment.partition.scheme == "label" else None
+            rng = generator(experiment.seed, "partition", data, *tasks)
+            shards |= zip(others, experiment.partition.shards(rest, len(others), rng, labels), strict=True)
+    return shards
+
+
+def _drawn(
+    experiment: Experiment, dataset: Dataset, pool: Mapping[str, Clients], rng: np.random.Generator
+) -> dict[str, list[str]]:
+    """Shards of the clients with a number of ``images``: each takes the next with its targets of one random order.
+
+    Raises DataError where too few are left.
+    """
+    image_ids = dataset.image_ids(TRAIN)
+    left = dict.fromkeys(rng.permutation(len(image_ids)).tolist())
+    shards = {}
+    for name, entry in pool.items():
+        if entry.images is None:
+            continue
+        shard = sorted(islice((i for i in left if _trainable(dataset, image_ids[i], entry.tasks)), entry.images))
+        if len(shard) < entry.images:
+            raise DataError(
+                f"clients.{experiment.clients.index(entry)}.images: {entry.images} found, but client {name} has only "
+                f"{len(shard)} images of data.{entry.data} left with targets for {', '.join(entry.tasks)}; ask for "
+                "fewer images or clients, or list them before others"
+            )
+        for index in shard:
+            del left[index]
+        shards[name] = [image_ids[index] for index in shard]
     return shards
 
 

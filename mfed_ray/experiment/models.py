@@ -34,7 +34,7 @@ def _make_decoder(task: str, settings: ModelSettings, channels: Mapping[str, int
 
 def _make_encoder(settings: ModelSettings, name: str) -> Encoder:
     """The encoder, with the feature pyramid on it unless each decoder has its own."""
-    encoder = make_encoder(name, settings.output_stride, settings.weights, settings.normalisation)
+    encoder = make_encoder(name, settings.output_stride, settings.weights, settings.normalisation, settings.width)
     if settings.fpn == "decoder":
         return encoder
     return PyramidEncoder(encoder, settings.fpn_width, detector_policy(settings))

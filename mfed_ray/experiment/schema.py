@@ -1,20 +1,20 @@
 """The configuration of an experiment: every key, its type, its default and what is allowed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from mfed_ray.algorithms import ALGORITHMS, algorithm_name, find_algorithm
+from mfed_ray.algorithms import algorithm_name
 from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.data.partition import Partition
 from mfed_ray.data.settings import Augmentation, InputSize
 from mfed_ray.errors import ConfigError
 from mfed_ray.evaluation import AFTER_AGGREGATION, Stage
 from mfed_ray.local_training import LocalTraining
-from mfed_ray.models.settings import ModelSettings
-from mfed_ray.registry import PYRAMID_TASKS, check_registered, hint
+from mfed_ray.models.settings import RESNET_WIDTH, ModelSettings
+from mfed_ray.registry import PYRAMID_TASKS, RESNETS, check_registered, hint
 from mfed_ray.section import Section
 
 
@@ -44,20 +44,28 @@ class GeneratedData(Section):
     val_fraction: float = Field(0.25, gt=0, lt=1)
 
 
-_DATA: dict[str, type[Section]] = {
+DATA_FORMATS: dict[str, type[Section]] = {
     "pascal_context": PascalContextData,
     "coco": CocoData,
     "generated": GeneratedData,
 }
+"""Sections of ``data`` by their format."""
+
 Data = Annotated[PascalContextData | CocoData | GeneratedData, Field(discriminator="format")]
 
 
 class Clients(Section):
-    """``count`` clients with the same tasks on shards of the same data."""
+    """``count`` clients with the same tasks on shards of the same data.
+
+    Those with a number of ``images`` take them before the partition deals what is left to the others, in the order of
+    the configuration: uniformly, whatever the partition's scheme, and disjointly wherever its shards would be.
+    """
 
     tasks: tuple[str, ...] = Field(min_length=1)
     data: str
     count: int = Field(1, ge=1)
+    images: int | None = Field(None, ge=1)
+    """Training images of each client, all with targets for its tasks; None: what the partition deals it."""
     encoder: str | None = None
     """Another encoder than ``model.encoder``."""
 
@@ -148,6 +156,15 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_scheme_has_clients_to_deal_to(self) -> "Experiment":
+        if self.partition.scheme != "iid" and all(clients.images is not None for clients in self.clients):
+            raise ConfigError(
+                f"partition.scheme: {self.partition.scheme} found, but every entry of clients has a number of "
+                "images, and those are drawn uniformly; allowed here: iid"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_structure_per_group(self) -> "Experiment":
         for index, clients in enumerate(self.clients):
             own, others = clients.encoder or self.model.encoder, self.encoder_of(clients.tasks)
@@ -160,6 +177,24 @@ class Experiment(Section):
                 raise ConfigError(
                     f"clients.{index}.encoder: {own} found, but model.weights is a file for {self.model.encoder}; "
                     "allowed beside several encoders: null, torchvision"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _only_untrained_resnets_have_another_width(self) -> "Experiment":
+        width, weights = self.model.width, self.model.weights
+        if width == RESNET_WIDTH:
+            return self
+        if weights is not None:
+            raise ConfigError(
+                f"model.width: {width} found, but model.weights is {weights!r}; allowed beside weights: {RESNET_WIDTH}"
+            )
+        for index, clients in enumerate(self.clients):
+            encoder = clients.encoder or self.model.encoder
+            if encoder not in RESNETS:
+                raise ConfigError(
+                    f"model.width: {width} found, but clients.{index} has the encoder {encoder}; "
+                    f"allowed there: {RESNET_WIDTH}, or one of {', '.join(RESNETS)}"
                 )
         return self
 
@@ -229,69 +264,3 @@ class Experiment(Section):
         """Every key with its value, defaults included, as plain YAML and JSON types."""
         tree = self.model_dump(mode="json")
         return {**tree, "algorithm": {"name": self.algorithm_name, **tree["algorithm"]}}
-
-
-def parse_experiment(tree: Mapping[str, Any]) -> Experiment:
-    """Check a plain tree. Raises ConfigError that names every wrong key, its value, and what is allowed."""
-    rest = {key: value for key, value in tree.items() if key != "algorithm"}
-    algorithm = _parse_algorithm(tree.get("algorithm"))
-    try:
-        return Experiment.model_validate({**rest, "algorithm": algorithm}).settled()
-    except ValidationError as error:
-        raise ConfigError(sentences(error, Experiment)) from error
-
-
-def _parse_algorithm(tree: Any) -> Algorithm:
-    if not isinstance(tree, Mapping) or "name" not in tree:
-        raise ConfigError(f"algorithm: expected a mapping with a name ({', '.join(ALGORITHMS)}), found {tree!r}")
-    kind = find_algorithm(str(tree["name"]))
-    try:
-        return kind.model_validate({key: value for key, value in tree.items() if key != "name"})
-    except ValidationError as error:
-        raise ConfigError(sentences(error, kind, ("algorithm",))) from error
-
-
-def sentences(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...] = ()) -> str:
-    """What is wrong, key by key, and what is allowed there."""
-    errors = error.errors()
-    inner = {details["loc"][:depth] for details in errors for depth in range(len(details["loc"]))}
-    # a list none of whose entries is valid counts as empty to pydantic: what is wrong is said at the entries
-    told = [details for details in errors if details["type"] != "too_short" or details["loc"] not in inner]
-    return "; ".join(_sentence(dict(details), model, prefix) for details in told)
-
-
-def _sentence(details: dict[str, Any], model: type[BaseModel], prefix: tuple[str, ...]) -> str:
-    """One of pydantic's errors in the project's words: the dotted key, what is wrong, the value, what is allowed."""
-    loc, kind, value = details["loc"], details["type"], details["input"]
-    place = [*loc[:2], *loc[3:]] if loc[:1] == ("data",) else loc  # the third part is the format's name, not a key
-    key = ".".join(str(part) for part in (*prefix, *place))
-    if kind == "extra_forbidden":
-        allowed = _allowed(model, loc[:-1])
-        return f"{key}: unknown key{hint(str(place[-1]), allowed)} (allowed: {', '.join(allowed)})"
-    if kind.startswith("union_tag"):
-        return f"{key}.format: {value.get('format')!r} is not one of {', '.join(_DATA)}"
-    if kind == "missing":
-        return f"{key}: missing, and has no default"
-    if kind in ("model_type", "model_attributes_type"):
-        return f"{key}: expected a mapping, found {value!r}"
-    message = str(details["msg"]).removeprefix("Value error, ")
-    names_value = kind == "value_error" or isinstance(value, BaseModel)  # our own sentences name the value
-    ending = "" if names_value else f", found {value!r}"
-    return f"{key}: {message[:1].lower()}{message[1:]}{ending}" if key else message
-
-
-def _allowed(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
-    """Field names of the section at ``loc``."""
-    in_collections: dict[str, type[BaseModel]] = {"clients": Clients, **_DATA}
-    section = model
-    for part in loc:
-        section = in_collections.get(part) or _nested(section, part) or section
-    is_algorithm = section is model and issubclass(model, Algorithm)
-    return [*(("name",) if is_algorithm else ()), *section.model_fields]
-
-
-def _nested(section: type[BaseModel], key: Any) -> type[BaseModel] | None:
-    """The section that stands at a field, if one does."""
-    field = section.model_fields.get(key)
-    annotation = field.annotation if field else None
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None

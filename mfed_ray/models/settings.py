@@ -10,6 +10,9 @@ Normalisation = Literal["auto", "average", "local", "frozen", "group"]
 """The policies of ``mfed_ray.models.normalisation``; `auto`: the experiment decides."""
 DecoderStyle = Literal["aspp", "light"]
 
+RESNET_WIDTH = 64
+"""Channels of the first stage of torchvision's ResNets."""
+
 
 class PanopticMerge(Section):
     """How Panoptic FPN (arXiv 1901.02446, section 4; Kirillov et al., Panoptic Segmentation) joins its two branches.
@@ -27,6 +30,9 @@ class ModelSettings(Section):
     """Encoder, decoders, and the one normalisation policy. Each part of a model takes what concerns it."""
 
     encoder: str = "resnet50"
+    width: int = Field(RESNET_WIDTH, ge=8)
+    """Channels of a ResNet's stem and first stage, before the block's expansion; each later stage has twice as many.
+    A quarter of the width has about a sixteenth of the parameters. MobileNetV2 and pretrained weights have no other."""
     output_stride: Literal[8, 16, 32] = 16
     weights: str | None = None
     """None, ``torchvision``, or a .safetensors or .pth file."""

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment.loading import WHOLE, Tree, load_tree, merge, one_tree, overrides_tree
-from mfed_ray.experiment.schema import sentences
+from mfed_ray.experiment.parsing import sentences
 from mfed_ray.section import Section
 from mfed_ray.sweep.distributions import Distribution, is_distribution, plain
 from mfed_ray.tasks import TASKS

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mfed_ray.data.pascal_context import PascalContext
 from mfed_ray.data.texture_boards import PATTERNS, generate_textures, make_board
@@ -45,13 +46,71 @@ def test_same_parameters_same_bytes_and_nothing_is_drawn_twice(tmp_path: Path) -
         generate_textures(tmp_path / "c", 3, 32)
 
 
-def test_the_reader_finds_one_task_and_both_splits(tmp_path: Path) -> None:
-    generate_textures(tmp_path / "boards", 8, 32, 0, 0.25)
-    dataset = PascalContext(tmp_path / "boards")
-    assert dataset.tasks == {"semantic_segmentation"}
-    assert (len(dataset.image_ids("train")), len(dataset.image_ids("val"))) == (6, 2)
-    image_id = dataset.image_ids("val")[0]
-    sample = dataset.read(image_id, ["semantic_segmentation"])
+def test_boards_are_those_of_other_versions() -> None:
+    """Three of seed 3: pixels of each class, and the pictures' mean colours."""
+    known = [
+        ([0, 407, 0, 290, 327], [121.6, 124.6, 117.9]),
+        ([0, 71, 746, 207, 0], [112.5, 103.3, 121.0]),
+        ([0, 690, 0, 0, 334], [106.5, 100.7, 97.3]),
+    ]
+    for index, (pixels, colour) in enumerate(known):
+        picture, classes = make_board(np.random.default_rng([3, index]), 32)
+        assert np.bincount(classes.ravel(), minlength=5).tolist() == pixels
+        assert picture.mean(axis=(0, 1)) == pytest.approx(colour, abs=0.1)
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory) -> PascalContext:
+    """24 boards of 32 px: 18 to train on, 6 held out."""
+    root = tmp_path_factory.mktemp("data") / "boards"
+    generate_textures(root, 24, 32, 0, 0.25)
+    return PascalContext(root)
+
+
+def test_the_reader_finds_three_tasks_and_both_splits(boards: PascalContext) -> None:
+    assert boards.tasks == {"semantic_segmentation", "saliency", "edge_detection"}
+    assert (len(boards.image_ids("train")), len(boards.image_ids("val"))) == (18, 6)
+    image_id = boards.image_ids("val")[0]
+    sample = boards.read(image_id, sorted(boards.tasks))
     picture, classes = make_board(np.random.default_rng([0, int(image_id.removeprefix("board_"))]), 32)
     assert np.array_equal(sample.targets["semantic_segmentation"], classes)
     assert np.abs(sample.image.astype(int) - picture).mean() < 12  # JPEG
+
+
+def label_maps(boards: PascalContext) -> list[dict[str, NDArray[np.uint8]]]:
+    samples = [boards.read(image_id, sorted(boards.tasks)) for image_id in boards.image_ids("train")]
+    return [{task: np.asarray(target) for task, target in sample.targets.items()} for sample in samples]
+
+
+def test_stripes_and_spots_are_salient(boards: PascalContext) -> None:
+    """Classes 1 and 3; checks and foliage, 2 and 4, are the background."""
+    assert [PATTERNS[label - 1] for label in (1, 3)] == ["stripes", "spots"]
+    for targets in label_maps(boards):
+        assert np.array_equal(targets["saliency"], np.isin(targets["semantic_segmentation"], (1, 3)))
+
+
+def test_edges_are_where_patterns_meet(boards: PascalContext) -> None:
+    """Each edge has another pattern to its right, below or across; and each such place is an edge or touches one."""
+    plain = 0
+    for targets in label_maps(boards):
+        classes, edges = targets["semantic_segmentation"], targets["edge_detection"][..., 0]
+        grown = np.pad(classes, ((0, 1), (0, 1)), mode="edge")
+        meets = np.any([grown[y : y + 32, x : x + 32] != classes for y, x in ((0, 1), (1, 0), (1, 1))], axis=0)
+        around = np.pad(edges, 1)
+        near = np.any([around[y : y + 32, x : x + 32] for y in range(3) for x in range(3)], axis=0)
+        assert not np.any(edges.astype(bool) & ~meets)
+        assert not np.any(meets & ~near)
+        assert bool(edges.any()) == (len(np.unique(classes)) > 1)
+        plain += not edges.any()
+    assert plain > 0  # three cells of one pattern have no border
+
+
+def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
+    generate_textures(tmp_path / "a", 4, 32)
+    record = tmp_path / "a" / "generated.json"
+    record.write_text(record.read_text().replace('"format_version": 2', '"format_version": 1'))
+    with pytest.raises(DataError) as caught:
+        generate_textures(tmp_path / "a", 4, 32)
+    assert str(caught.value) == (
+        f"{tmp_path / 'a'}: was generated with format_version 1 (asked for: 2), nothing was overwritten"
+    )

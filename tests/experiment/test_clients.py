@@ -12,6 +12,7 @@ from mfed_ray.errors import DataError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients, open_dataset
 from mfed_ray.experiment.schema import GeneratedData, PascalContextData
+from mfed_ray.seeds import generator
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -102,6 +103,104 @@ def test_shards_are_a_function_of_the_seed_alone(tiny: MakeExperiment, scheme: s
 
     assert shards() == shards(algorithm={"name": "local"}, rounds=7, model={"encoder": "resnet18"})
     assert shards() != shards(seed=1)
+
+
+def ids(*numbers: int) -> tuple[str, ...]:
+    return tuple(f"generated_{number:06d}" for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("partition", "shards"),
+    [
+        ({}, [ids(1, 6, 14, 22), ids(7, 12, 17, 23), ids(4, 8, 16), ids(0, 5, 15, 21)]),
+        ({"scheme": "label", "alpha": 0.3}, [ids(12, 14, 16, 23), ids(4, 17, 21, 22), ids(6), ids(0, 3, 8, 15)]),
+        (
+            {"scheme": "quantity", "across": "task"},
+            [
+                ids(23),
+                ids(0, 1, 3, 4, 5, 6, 7, 8, 12, 14, 15, 16, 17, 21, 22),
+                ids(0, 4, 6, 8, 12, 14, 16, 22),
+                ids(0, 1, 3, 4, 5, 6, 7, 8, 12, 14, 15, 16, 17, 21, 22, 23),
+            ],
+        ),
+    ],
+)
+def test_shards_are_those_of_runs_made_before(
+    tiny: MakeExperiment, partition: dict[str, Any], shards: list[tuple[str, ...]]
+) -> None:
+    """A change here means that old run folders no longer resume."""
+    groups = clients(("saliency", 2), ("human_parts", 1), ("surface_normals", 1))
+    assert [client.train_ids for client in make_clients(tiny(clients=groups, partition=partition))] == shards
+
+
+def with_images(**numbers: int) -> list[dict[str, Any]]:
+    """``saliency=3``: two clients of the task with three images each, ahead of two normals clients with the rest."""
+    numbered = [{**clients((task, 2))[0], "images": number} for task, number in numbers.items()]
+    return [*numbered, *clients(("surface_normals", 2))]
+
+
+@pytest.mark.parametrize("scheme", ["iid", "quantity", "label"])
+def test_clients_with_a_number_of_images_draw_them_and_the_rest_is_dealt(
+    tiny: MakeExperiment, scenes: Path, scheme: str
+) -> None:
+    groups = with_images(human_parts=2, saliency=3)
+    experiment = tiny(clients=groups, partition={"scheme": scheme, "alpha": 0.3})
+    made = make_clients(experiment)
+    everyone = [image_id for client in made for image_id in client.train_ids]
+    train = list(PascalContext(scenes).image_ids("train"))
+    assert sorted(everyone) == train
+    assert [client.examples for client in made[:4]] == [2, 2, 3, 3]
+    assert {*made[0].train_ids, *made[1].train_ids} <= {*by_people(scenes, "train")[True]}
+    rest = [image_id for image_id in train if image_id not in everyone[:10]]
+    labels = [PascalContext(scenes).dominant_class(image_id) for image_id in rest]
+    rng = generator(experiment.seed, "partition", "scenes")
+    dealt = experiment.partition.shards(rest, 2, rng, labels)
+    assert [client.train_ids for client in made[4:]] == [tuple(shard) for shard in dealt]
+
+
+def test_drawn_images_depend_on_the_seed_and_on_the_clients_before(tiny: MakeExperiment) -> None:
+    def shards(seed: int = 0, **numbers: int) -> list[tuple[str, ...]]:
+        return [client.train_ids for client in make_clients(tiny(clients=with_images(**numbers), seed=seed))[:4]]
+
+    assert shards(human_parts=2, saliency=3) == shards(human_parts=2, saliency=3)
+    assert shards(human_parts=2, saliency=3)[:2] == shards(human_parts=2, saliency=1)[:2]
+    assert shards(human_parts=2, saliency=3)[:2] != shards(1, human_parts=2, saliency=3)[:2]
+
+
+def test_drawn_images_across_tasks_are_disjoint_within_a_task_only(tiny: MakeExperiment, scenes: Path) -> None:
+    """Every task's pool is whole: eight images have people, and sixteen are saliency's."""
+    made = make_clients(tiny(clients=with_images(saliency=8, human_parts=4), partition={"across": "task"}))
+    train = by_people(scenes, "train")
+    assert [client.examples for client in made] == [8, 8, 4, 4, 8, 8]
+    assert sorted(made[0].train_ids + made[1].train_ids) == sorted(train[True] + train[False])
+    assert sorted(made[2].train_ids + made[3].train_ids) == train[True]
+
+
+def test_what_nobody_asked_for_is_left(tiny: MakeExperiment) -> None:
+    made = make_clients(tiny(clients=with_images(saliency=3)[:1]))
+    assert [client.examples for client in made] == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        (
+            {"saliency": 9},
+            "clients.0.images: 9 found, but client saliency-1 has only 7 images of data.scenes left with targets for "
+            "saliency; ask for fewer images or clients, or list them before others",
+        ),
+        (
+            {"human_parts": 5},
+            "clients.0.images: 5 found, but client human_parts-1 has only 3 images of data.scenes left with targets "
+            "for human_parts; ask for fewer images or clients, or list them before others",
+        ),
+        ({"saliency": 8}, "partition: 0 images cannot fill 2 shards of at least 1, allowed are 1 to 0 shards"),
+    ],
+)
+def test_more_images_asked_for_than_there_are(tiny: MakeExperiment, numbers: dict[str, int], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        make_clients(tiny(clients=with_images(**numbers)))
+    assert str(caught.value) == message
 
 
 def test_minimum_and_scheme_reach_the_partition(tiny: MakeExperiment) -> None:

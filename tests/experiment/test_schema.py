@@ -56,9 +56,9 @@ def test_defaults() -> None:
         ),
         (
             {"model": {"encodr": "resnet18"}},
-            "model.encodr: unknown key; did you mean 'encoder'? (allowed: encoder, output_stride, weights, "
-            "normalisation, decoder, decoder_width, detector_normalisation, fpn, fpn_width, anchor_size, box_samples, "
-            "score_threshold, max_detections, panoptic)",
+            "model.encodr: unknown key; did you mean 'encoder'? (allowed: encoder, width, output_stride, "
+            "weights, normalisation, decoder, decoder_width, detector_normalisation, fpn, fpn_width, anchor_size, "
+            "box_samples, score_threshold, max_detections, panoptic)",
         ),
         (
             {"model": {"panoptic": {"scores": 1}}},
@@ -87,11 +87,11 @@ def test_defaults() -> None:
         ),
         (
             {"clients": [*TREE["clients"], {"tasks": ["saliency"], "data": "scenes", "counts": 2}]},
-            "clients.1.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count, encoder)",
+            "clients.1.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count, images, encoder)",
         ),
         (
             {"clients": [{"tasks": ["saliency"], "data": "scenes", "counts": 2}]},
-            "clients.0.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count, encoder)",
+            "clients.0.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count, images, encoder)",
         ),
         (
             {"data": {"scenes": {**DRAWN, "image": 9}}},
@@ -146,6 +146,7 @@ def test_an_unknown_key_names_the_nearest_and_the_allowed_ones(sections: dict[st
             {"local": {"loss_weights": {"salience": 5}}},
             f"local.loss_weights: 'salience' is not one of {TASKS}; did you mean 'saliency'?",
         ),
+        ({"model": {"width": 4}}, "model.width: input should be greater than or equal to 8, found 4"),
         ({"model": {"output_stride": 12}}, "model.output_stride: input should be 8, 16 or 32, found 12"),
         (
             {"partition": {"scheme": "sorted"}},
@@ -206,6 +207,7 @@ def test_a_wrong_value_says_where_what_and_what_is_allowed(sections: dict[str, A
         ({"tasks": ["saliency"] * 2}, "clients.0.tasks: a task stands twice in ['saliency', 'saliency']"),
         ({"tasks": []}, "clients.0.tasks: tuple should have at least 1 item after validation, not 0, found []"),
         ({"tasks": "saliency"}, "clients.0.tasks: input should be a valid tuple, found 'saliency'"),
+        ({"images": 0}, "clients.0.images: input should be greater than or equal to 1, found 0"),
         ({"count": 0}, "clients.0.count: input should be greater than or equal to 1, found 0"),
         ({"data": "scene"}, "clients.0.data: 'scene' is not one of data's scenes; did you mean 'scenes'?"),
         ({"data": "coco"}, "clients.0.data: 'coco' is not one of data's scenes"),
@@ -345,6 +347,7 @@ def test_resolved_has_every_key_and_the_algorithms_name_first() -> None:
         "tasks": ["human_parts", "saliency"],
         "data": "real",
         "count": 3,
+        "images": None,
         "encoder": "resnet18",
     }
     assert resolved["clients_per_round"] == 2
@@ -443,3 +446,38 @@ def test_a_file_of_weights_is_for_one_encoder() -> None:
     for weights in (None, "torchvision"):
         tree = {**TREE, "model": {**model, "weights": weights}, "clients": [with_encoder("resnet18")]}
         assert parse_experiment(tree).encoder_of(["saliency"]) == "resnet18"
+
+
+def test_pretrained_weights_have_one_width() -> None:
+    for weights in ("torchvision", "w.pth"):
+        assert refused({**TREE, "model": {"width": 16, "weights": weights}}) == (
+            f"model.width: 16 found, but model.weights is '{weights}'; allowed beside weights: 64"
+        )
+        assert parse_experiment({**TREE, "model": {"width": 64, "weights": weights}}).model.width == 64
+
+
+def test_a_width_is_for_resnets() -> None:
+    """The encoders that clients have count, not the one that stands in ``model`` and nobody has."""
+    narrow = {"encoder": "resnet10", "width": 16}
+    allowed = "allowed there: 64, or one of resnet10, resnet18, resnet34, resnet50, resnet101"
+    for model, clients, index in (
+        ({**narrow, "encoder": "mobilenet_v2"}, [with_encoder("resnet18"), STUFF], 1),
+        (narrow, [with_encoder("mobilenet_v2")], 0),
+    ):
+        assert refused({**TREE, "model": {**model, "output_stride": 32}, "clients": clients}) == (
+            f"model.width: 16 found, but clients.{index} has the encoder mobilenet_v2; {allowed}"
+        )
+    parse_experiment({**TREE, "model": {**narrow, "encoder": "mobilenet_v2"}, "clients": [with_encoder("resnet18")]})
+    parse_experiment({**TREE, "model": {"encoder": "mobilenet_v2"}})
+
+
+def test_a_scheme_without_clients_to_deal_to_is_refused() -> None:
+    poor = {**SALIENCY, "images": 4}
+    for scheme in ("label", "quantity"):
+        tree = {**TREE, "partition": {"scheme": scheme}}
+        assert refused({**tree, "clients": [poor, {**STUFF, "images": 2}], "model": {"output_stride": 32}}) == (
+            f"partition.scheme: {scheme} found, but every entry of clients has a number of images, and those are drawn "
+            "uniformly; allowed here: iid"
+        )
+        parse_experiment({**tree, "clients": [poor, SALIENCY]})
+    parse_experiment({**TREE, "clients": [poor]})

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torchvision.models
 from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from mfed_ray.errors import ConfigError
 from mfed_ray.models.encoders import ENCODERS, OUTPUT_STRIDES, make_encoder
@@ -63,9 +64,50 @@ def test_resnet18_is_torchvisions_without_the_classifier() -> None:
     assert all(torch.equal(ours[stage], theirs[stage]) for stage in CHANNELS["resnet18"])
 
 
+def test_an_encoder_of_64_starts_as_torchvisions_does() -> None:
+    """The same names and, from the same seed, the same values; and as many draws."""
+    torch.manual_seed(3)
+    reference = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=1)
+    after = torch.rand(1)
+    for width in ({}, {"width": 64}):
+        torch.manual_seed(3)
+        ours = make_encoder("resnet10", 16, None, "average", **width).state_dict()
+        assert torch.equal(torch.rand(1), after)
+        theirs = {name: value for name, value in reference.state_dict().items() if not name.startswith("fc.")}
+        assert list(ours) == list(theirs)
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "parameters"),
+    [
+        # w^2 (18 + 56 + 224 + 896) in the stages' convolutions, 147 w in the stem's, 90 w in BatchNorm
+        ("resnet10", 64, 1194 * 64**2 + 237 * 64),
+        ("resnet10", 16, 1194 * 16**2 + 237 * 16),
+        # BatchNorm has 830 w, the stem's convolution 147 w; the rest of torchvision's 23,508,032 goes as w^2
+        ("resnet50", 64, 23_508_032),
+        ("resnet50", 32, (23_508_032 - 977 * 64) // 4 + 977 * 32),
+    ],
+)
+def test_parameters_by_width(name: str, width: int, parameters: int) -> None:
+    encoder = make_encoder(name, 16, None, "average", width)
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == parameters
+    assert encoder.state_dict().keys() == make_encoder(name, 16, None, "average").state_dict().keys()
+
+
+@pytest.mark.parametrize(("name", "last"), [("resnet10", 128), ("resnet50", 512)])
+def test_a_narrow_encoders_features(name: str, last: int) -> None:
+    encoder = make_encoder(name, 16, None, "group", width=16)
+    assert encoder.channels == {"c2": last // 8, "c3": last // 4, "c4": last // 2, "c5": last}
+    with torch.no_grad():
+        features = encoder(torch.zeros(1, 3, 65, 33))
+    assert {stage: feature.shape[1] for stage, feature in features.items()} == encoder.channels
+    assert {stage: feature.shape[2:] for stage, feature in features.items()} == SIZES[16]
+
+
 def test_no_layer_is_unused() -> None:
-    for name in ("resnet10", "mobilenet_v2"):
-        encoder = make_encoder(name, 16, None, "average")
+    for name, width in (("resnet10", 64), ("resnet10", 16), ("mobilenet_v2", 64)):
+        encoder = make_encoder(name, 16, None, "average", width)
         encoder(torch.randn(2, 3, 64, 64))["c5"].square().sum().backward()
         assert [key for key, parameter in encoder.named_parameters() if parameter.grad is None] == []
 
@@ -75,6 +117,11 @@ def test_unknown_encoder() -> None:
         ConfigError, match=r"model\.encoder: unknown encoder 'vgg16', allowed: resnet10, .*mobilenet_v2"
     ):
         make_encoder("vgg16", 16, None, "average")
+
+
+def test_mobilenet_takes_no_width() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'width'"):
+        make_encoder("mobilenet_v2", 16, None, "average", 32)
 
 
 def test_impossible_output_stride() -> None:
