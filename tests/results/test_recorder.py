@@ -77,7 +77,7 @@ def test_floors_stand_beside_the_evaluation_that_tells_them(tmp_path: Path) -> N
     floors = {"saliency": {"max_f": 0.125, "max_miou": 0.25}}
     report = replace(INITIAL[1].reports[0], floors=floors)
     record(recorder(tmp_path), INITIAL[0], replace(INITIAL[1], reports=[report]), *FIRST_ROUND)
-    rows = read_table(tmp_path / "metrics.parquet").query("stage == 'floor'")
+    rows = whole_table(tmp_path, "metrics").query("stage == 'floor'")
     columns = ["round", "client", "task", "split", "metric", "value", "headline"]
     assert list(rows[columns].itertuples(index=False, name=None)) == [
         (0, FIRST, "saliency", "val", "max_f", 0.125, False),
