@@ -28,7 +28,7 @@ FORMAT_VERSION = 2
 PATTERNS: tuple[Pattern, ...] = ("stripes", "checks", "spots", "foliage")
 """Class 1 and on; there is no background."""
 
-SALIENT: tuple[Pattern, ...] = ("stripes", "spots")
+SALIENT: tuple[Pattern, ...] = ("stripes", "checks")
 
 CELLS = 3
 

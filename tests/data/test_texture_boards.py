@@ -82,11 +82,11 @@ def label_maps(boards: PascalContext) -> list[dict[str, NDArray[np.uint8]]]:
     return [{task: np.asarray(target) for task, target in sample.targets.items()} for sample in samples]
 
 
-def test_stripes_and_spots_are_salient(boards: PascalContext) -> None:
-    """Classes 1 and 3; checks and foliage, 2 and 4, are the background."""
-    assert [PATTERNS[label - 1] for label in (1, 3)] == ["stripes", "spots"]
+def test_stripes_and_checks_are_salient(boards: PascalContext) -> None:
+    """Classes 1 and 2; spots and foliage, 3 and 4, are the background."""
+    assert [PATTERNS[label - 1] for label in (1, 2)] == ["stripes", "checks"]
     for targets in label_maps(boards):
-        assert np.array_equal(targets["saliency"], np.isin(targets["semantic_segmentation"], (1, 3)))
+        assert np.array_equal(targets["saliency"], np.isin(targets["semantic_segmentation"], (1, 2)))
 
 
 def test_edges_are_where_patterns_meet(boards: PascalContext) -> None:
