@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfed_ray.algorithms.mfed import MFed
+from mfed_ray.loaded_model import float_values
 from mfed_ray.messages import ClientSpec, Params, Update
 from mfed_ray.models.encoders import ENCODERS, make_encoder
-from mfed_ray.training import float_values
 
 TASKS = ("edge_detection", "human_parts", "saliency", "surface_normals")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ Batch = tuple[Tensor, Mapping[str, BatchTarget]]
 """Normalised images, float [B, 3, H, W], and one batch of training targets per task."""
 
 _Item = tuple[Tensor, Mapping[str, Tensor | Mapping[str, Tensor]]]
+
+
+VIEWS = 4
+"""How often an image that is kept back is looked at: few images, so each in several crops and colours."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,28 @@ class Shard:
         """The round's batches: a pure function of the round."""
         return islice(chain.from_iterable(self._epoch(round_number, epoch) for epoch in range(self.epochs)), self.steps)
 
-    def _epoch(self, round_number: int, epoch: int) -> Iterator[Batch]:
+    def alignment_batches(self, round_number: int, steps: int) -> Iterator[Batch]:
+        """As many batches for the decoders alone, in an order of their own."""
+        return islice(chain.from_iterable(self._epoch(round_number, epoch, "align") for epoch in count()), steps)
+
+    def kept_back_batches(self) -> Iterator[Batch]:
+        """The images that are kept back, augmented in ``VIEWS`` ways, the same each time."""
+        ids = self.source.kept_back
+        for view in range(VIEWS if ids else 0):
+            yield from self._batches(ids, len(ids), derive(self.seed, self.source.client, "kept_back", view))
+
+    def _epoch(self, round_number: int, epoch: int, *use: str) -> Iterator[Batch]:
+        seed = derive(self.seed, self.source.client, round_number, epoch, *use)
+        return self._batches(self.source.train_ids, self.batch_size, seed)
+
+    def _batches(self, image_ids: Sequence[str], size: int, seed: int) -> Iterator[Batch]:
         return training_batches(
             self.dataset,
-            self.source.train_ids,
+            image_ids,
             self.tasks,
             self.augmentation,
-            batch_size=self.batch_size,
-            seed=derive(self.seed, self.source.client, round_number, epoch),
+            batch_size=size,
+            seed=seed,
             workers=self.workers,
             input_size=self.input_size,
         )

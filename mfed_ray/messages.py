@@ -25,6 +25,8 @@ class Source:
     """The tasks that are trained on them."""
     dataset: str
     train_ids: tuple[str, ...]
+    kept_back: tuple[str, ...] = ()
+    """Ids of images that are never trained on, where an algorithm judges by what a model has not seen."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,10 @@ class ClientSpec:
         dataset: str,
         train_ids: tuple[str, ...],
         held_out_ids: tuple[str, ...] = (),
+        kept_back: tuple[str, ...] = (),
     ) -> "ClientSpec":
         """An ordinary client, which trains on images of its own."""
-        return cls(name, tasks, (Source(name, tasks, dataset, train_ids),), held_out_ids)
+        return cls(name, tasks, (Source(name, tasks, dataset, train_ids, kept_back),), held_out_ids)
 
     @property
     def group(self) -> str:
@@ -99,6 +102,15 @@ class Instruction:
     round: int
     load: tuple[Params, ...] = ()
     anchor: tuple[Params, ...] = ()
+    candidates: Mapping[str, Params] = field(default_factory=dict)
+    """By name: parameters that the client judges before it trains."""
+    parts: tuple[Part, ...] = ("model",)
+    """What it trains, in turns."""
+
+    @property
+    def trees(self) -> tuple[Params, ...]:
+        """All that is sent with it."""
+        return (*self.load, *self.anchor, *self.candidates.values())
 
 
 @dataclass(frozen=True)

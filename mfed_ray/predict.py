@@ -17,11 +17,11 @@ from mfed_ray.experiment.schema import Experiment
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
+from mfed_ray.loaded_model import LoadedModel
 from mfed_ray.messages import ClientSpec, State
 from mfed_ray.predictions.coco_results import image_id
 from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
 from mfed_ray.tasks import get_task
-from mfed_ray.training import LoadedModel
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -4,75 +4,25 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mfed_ray.annotations import Prediction
-from mfed_ray.data.settings import InputSize
 from mfed_ray.errors import ClientError
-from mfed_ray.loading import Shard, held_out_batches, network_input
+from mfed_ray.loaded_model import LoadedModel, Values
+from mfed_ray.loading import Batch, Shard, held_out_batches
 from mfed_ray.local_training import LocalTraining
 from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State
 from mfed_ray.models.contract import BatchTarget
-from mfed_ray.models.multitask import MultiTaskModel
 from mfed_ray.params import ENCODER
 from mfed_ray.seeds import derive
 from mfed_ray.tasks.contract import Task
 from mfed_ray.tasks.floor import floor
 
-Values = dict[str, NDArray[np.float32]]
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model, its initial values, the names that never leave a client. Clients of a group take turns with it."""
-
-    module: MultiTaskModel
-    initial: Mapping[str, NDArray[np.float32]]
-    private: frozenset[str]
-    device: torch.device
-
-    def load(self, state: State, *overlays: Params) -> None:
-        """Set the model: initial values, over them the client's own state, over that each overlay in turn."""
-        values = {**self.initial, **state.params.get("model", {})}
-        for overlay in overlays:
-            values.update(overlay)
-        for name, tensor in (self._shared | self._own).items():
-            if self.device.type == "cpu":
-                np.copyto(tensor.numpy(), values[name])  # once, from wherever the values lie
-            else:
-                tensor.copy_(torch.tensor(values[name]))
-
-    def shared(self) -> Values:
-        """Copies of the values that may leave a client."""
-        return _copied(self._shared)
-
-    def own(self) -> Values:
-        """Copies of those that never do."""
-        return _copied(self._own)
-
-    @cached_property
-    def _shared(self) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in _floats(self.module).items() if name not in self.private}
-
-    @cached_property
-    def _own(self) -> dict[str, Tensor]:
-        return {name: tensor for name, tensor in _floats(self.module).items() if name in self.private}
-
-    @torch.inference_mode()
-    def predict(self, image: NDArray[np.uint8], input_size: InputSize) -> dict[str, Prediction]:
-        """Predictions by task for one image, uint8 [H, W, 3], in its own size."""
-        height, width = image.shape[:2]
-        batch = network_input(image, input_size)[None].to(self.device)
-        predictions = self.module.eval().predict(batch, (height, width))
-        return {name: one for name, (one,) in predictions.items()}
 
 
 @dataclass
@@ -130,25 +80,57 @@ class Trainer:
         penalties: list[float] = []
         batches = _in_turn([shard.batches(round_number) for shard in self.shards])
         for part, count in self._turns(round_number, parts):
-            trained = {name: tensor for name, tensor in named.items() if _belongs(name, part)}
-            for name, tensor in named.items():
-                tensor.requires_grad_(name in trained)
-            optimizer = self._optimizer(round_number, trained)
-            for images, targets in islice(batches, count):
-                step = len(penalties) + 1
-                with _seeded(derive(self.seed, self.spec.name, round_number, "step", step), self.model.device):
-                    found, penalty = self._step(optimizer, terms, images, targets)
-                self._check_finite(found, round_number, step)
-                for task, value in found.items():
-                    losses[task].append(value)
-                penalties.append(penalty)
+            with self._only(part) as trained:
+                rate = self.settings.learning_rate_at(round_number, self.rounds)
+                optimizer = self._optimizer(rate, trained, self._optimizer_state)
+                for batch in islice(batches, count):
+                    found, penalty = self._step(optimizer, terms, batch, round_number, "step", len(penalties) + 1)
+                    for task, value in found.items():
+                        losses[task].append(value)
+                    penalties.append(penalty)
             if self.settings.optimizer_state == "keep":
                 self._optimizer_state = {**self._optimizer_state, **_optimizer_values(optimizer, trained)}
-        module.requires_grad_(True)
         metrics = {name: {"loss": float(np.mean(values))} for name, values in losses.items()}
         steps = len(penalties)
         metrics.setdefault(self.spec.group, {}).update(proximal_penalty=sum(penalties) / steps, steps=float(steps))
         return metrics
+
+    def align(self, round_number: int, steps: int) -> None:
+        """Train the decoders for so many steps on the encoder as it stands, at the first round's learning rate.
+
+        The optimizer is a fresh one. BatchNorm's statistics go on, so they come to be those of the client's images.
+        Raises ClientError for a loss that is infinite.
+        """
+        self.model.module.train()
+        with self._only("decoders") as trained:
+            optimizer = self._optimizer(self.settings.learning_rate, trained, {})
+            batches = _in_turn([shard.alignment_batches(round_number, steps) for shard in self.shards])
+            for step, batch in enumerate(batches, start=1):
+                self._step(optimizer, [], batch, round_number, "align", step)
+
+    @torch.inference_mode()
+    def judge(self) -> float:
+        """Mean objective over the images that are kept back; NaN where there are none."""
+        self.model.module.eval()
+        total, images = 0.0, 0
+        for number, batch in enumerate(batch for shard in self.shards for batch in shard.kept_back_batches()):
+            with _seeded(derive(self.seed, self.spec.name, "judge", number), self.model.device):
+                losses = self._losses(*batch)
+            total += len(batch[0]) * sum(self._weight(task) * float(losses[task.name]) for task in self.tasks)
+            images += len(batch[0])
+        return total / images if images else math.nan
+
+    @contextmanager
+    def _only(self, part: Part) -> Iterator[dict[str, nn.Parameter]]:
+        """The parameters of a part; meanwhile the others stand still."""
+        module = self.model.module
+        trained = {name: tensor for name, tensor in module.named_parameters() if _belongs(name, part)}
+        for name, tensor in module.named_parameters():
+            tensor.requires_grad_(name in trained)
+        try:
+            yield trained
+        finally:
+            module.requires_grad_(True)
 
     def _turns(self, round_number: int, parts: Sequence[Part]) -> list[tuple[Part, int]]:
         steps = sum(shard.steps for shard in self.shards)
@@ -169,20 +151,25 @@ class Trainer:
         self,
         optimizer: torch.optim.Optimizer,
         terms: Sequence[tuple[Tensor, Tensor, float]],
-        images: Tensor,
-        targets: Mapping[str, BatchTarget],
+        batch: Batch,
+        round_number: int,
+        use: str,
+        step: int,
     ) -> tuple[dict[str, float], float]:
-        """One optimization step; the losses by task and the penalty that it started from."""
+        """One optimization step; the losses by task and the penalty that it started from. Raises ClientError."""
         # the model's, not the optimizer's: clipping must not see what other parts or clients left behind
         self.model.module.zero_grad(set_to_none=True)
-        losses = self._losses(images, targets)
-        penalty = proximal_penalty(terms, self.model.device)
-        objective = sum((self._weight(task) * losses[task.name] for task in self.tasks if task.name in losses), penalty)
-        objective.backward()  # type: ignore[no-untyped-call]
+        with _seeded(derive(self.seed, self.spec.name, round_number, use, step), self.model.device):
+            losses = self._losses(*batch)
+            penalty = proximal_penalty(terms, self.model.device)
+            objective = sum((self._weight(t) * losses[t.name] for t in self.tasks if t.name in losses), penalty)
+            objective.backward()  # type: ignore[no-untyped-call]
         if self.settings.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.model.module.parameters(), self.settings.gradient_clip)
         optimizer.step()
-        return {name: float(loss.detach()) for name, loss in losses.items()}, float(penalty.detach())
+        found = {name: float(loss.detach()) for name, loss in losses.items()}
+        self._check_finite(found, round_number, step)
+        return found, float(penalty.detach())
 
     def _losses(self, images: Tensor, targets: Mapping[str, BatchTarget]) -> dict[str, Tensor]:
         moved = {name: _moved(target, self.model.device) for name, target in targets.items()}
@@ -202,8 +189,8 @@ class Trainer:
     def _weight(self, task: Task) -> float:
         return self.settings.loss_weights.get(task.name, task.loss_weight)
 
-    def _optimizer(self, round_number: int, named: Mapping[str, nn.Parameter]) -> torch.optim.Optimizer:
-        s, rate = self.settings, self.settings.learning_rate_at(round_number, self.rounds)
+    def _optimizer(self, rate: float, named: Mapping[str, nn.Parameter], state: Params) -> torch.optim.Optimizer:
+        s = self.settings
         optimizer: torch.optim.Optimizer
         if s.optimizer == "sgd":
             optimizer = torch.optim.SGD(named.values(), rate, momentum=s.momentum, weight_decay=s.weight_decay)
@@ -211,7 +198,7 @@ class Trainer:
             betas = (s.momentum, 0.999)
             optimizer = torch.optim.AdamW(named.values(), rate, betas, weight_decay=s.weight_decay, fused=True)
         if s.optimizer_state == "keep":
-            for key, value in self._optimizer_state.items():
+            for key, value in state.items():
                 name, part = key.rsplit("/", 1)
                 if name in named:
                     optimizer.state[named[name]][part] = torch.tensor(value, device=self.model.device)
@@ -288,20 +275,6 @@ def _in_turn(streams: Sequence[Iterator[Item]]) -> Iterator[Item]:
 
 def _belongs(name: str, part: Part) -> bool:
     return part == "model" or name.startswith(ENCODER) == (part == "encoder")
-
-
-def _floats(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and statistics; BatchNorm's integer counters, which no arithmetic reads, are left out."""
-    return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
-
-
-def float_values(module: nn.Module) -> Values:
-    """Copies of a module's parameters and statistics as arrays in main memory."""
-    return _copied(_floats(module))
-
-
-def _copied(tensors: Mapping[str, Tensor]) -> Values:
-    return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
 
 
 def _optimizer_values(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> Values:

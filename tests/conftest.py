@@ -20,10 +20,10 @@ from mfed_ray.experiment.loading import merge
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.labels import VOID
+from mfed_ray.loaded_model import LoadedModel, float_values
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
-from mfed_ray.training import LoadedModel, float_values
 from tests.rounds import Round, whole
 
 MakeExperiment = Callable[..., Experiment]

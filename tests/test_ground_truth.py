@@ -16,6 +16,7 @@ from torch import Tensor
 from mfed_ray.annotations import Prediction, Segments, Target
 from mfed_ray.data.coco import Coco
 from mfed_ray.data.settings import Augmentation, InputSize
+from mfed_ray.loaded_model import LoadedModel, float_values
 from mfed_ray.loading import Shard
 from mfed_ray.local_training import LocalTraining
 from mfed_ray.messages import ClientSpec
@@ -23,7 +24,7 @@ from mfed_ray.models.contract import BatchTarget, Decoder, Features
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.multitask import MultiTaskModel
 from mfed_ray.tasks import get_task
-from mfed_ray.training import LoadedModel, Trainer, float_values
+from mfed_ray.training import Trainer
 
 Perfect = Callable[[str, Target], Prediction]
 

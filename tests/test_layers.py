@@ -18,6 +18,7 @@ ROWS = [
     ["data", "models", "metrics", "predictions", "local_training"],
     ["tasks"],
     ["loading"],
+    ["loaded_model"],
     ["training"],
     ["experiment"],
     ["runtime", "environment"],

@@ -353,3 +353,61 @@ def test_detectors_load_the_same_with_workers(tiny_coco: MakeExperiment) -> None
         trainer.train(1)
         found.append(trainer.shared())
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_alignment_trains_decoders_alone_at_the_first_rate(tiny: MakeExperiment) -> None:
+    """Under a schedule that ends at 0, the last round's training would stand still; the encoder does."""
+    trainer = first_trainer(tiny(local={"schedule": "cosine", "weight_decay": 0.0}))
+    trainer.start(State())
+    before = trainer.shared()
+    trainer.align(trainer.rounds + 1, 2)
+    once = trainer.shared()
+    learned = {name for name, _ in trainer.model.module.named_parameters()}
+    moved = {name for name in learned if not np.array_equal(once[name], before[name])}
+    assert moved == {name for name in learned if name.startswith("decoders.")}
+    assert all(parameter.requires_grad for parameter in trainer.model.module.parameters())
+    trainer.start(State())
+    trainer.align(trainer.rounds + 1, 2)
+    assert all(np.array_equal(value, once[name]) for name, value in trainer.shared().items())
+
+
+def test_alignment_goes_over_its_images_as_often_as_it_takes(tiny: MakeExperiment) -> None:
+    """A round of one epoch of one batch has one step; alignment has as many as it is given."""
+    trainer = first_trainer(tiny(local={"epochs": 1, "batch_size": 8}))
+    assert sum(shard.steps for shard in trainer.shards) == 1
+    trainer.start(State())
+    trainer.align(1, 1)
+    one = trainer.shared()
+    trainer.start(State())
+    trainer.align(1, 3)
+    assert any(not np.array_equal(value, one[name]) for name, value in trainer.shared().items())
+
+
+def test_judging_is_the_mean_objective_of_images_that_are_kept_back(tiny: MakeExperiment) -> None:
+    """In evaluation mode, each image in several views; the weight of the task counts, and nothing moves."""
+    experiment = tiny(algorithm={"name": "mfed", "correlation_threshold": "judged"}, local={"loss_weights": {}})
+    client = make_clients(experiment)[0]
+    assert len(client.sources[0].kept_back) == 1
+    trainer = TrainerFactory(experiment)(client)
+    trainer.start(State())
+    before, judged = trainer.shared(), trainer.judge()
+    assert all(np.array_equal(value, before[name]) for name, value in trainer.shared().items())
+    assert trainer.judge() == judged
+    with torch.no_grad():
+        batches = list(trainer.shards[0].kept_back_batches())
+        losses = [trainer.model.module.eval().losses(*batch)[client.tasks[0]] for batch in batches]
+    by_hand = float(np.mean([sum(float(part) for part in parts.values()) for parts in losses]))
+    assert judged == pytest.approx(trainer.tasks[0].loss_weight * by_hand)
+    twice = tiny(
+        algorithm={"name": "mfed", "correlation_threshold": "judged"},
+        local={"loss_weights": {client.tasks[0]: 2 * trainer.tasks[0].loss_weight}},
+    )
+    other = TrainerFactory(twice)(client)
+    other.start(State())
+    assert other.judge() == pytest.approx(2 * judged)
+
+
+def test_a_client_that_keeps_nothing_back_judges_nothing(tiny: MakeExperiment) -> None:
+    trainer = first_trainer(tiny())
+    trainer.start(State())
+    assert np.isnan(trainer.judge())

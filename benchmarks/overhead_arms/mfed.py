@@ -34,6 +34,7 @@ from benchmarks.overhead_arms.federation import (
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.federation.backend import Backend
 from mfed_ray.federation.simulation import Simulation
+from mfed_ray.loaded_model import LoadedModel
 from mfed_ray.local_training import LocalTraining
 from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State
 from mfed_ray.models.multitask import MultiTaskModel
@@ -41,7 +42,7 @@ from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
-from mfed_ray.training import LoadedModel, Trainer
+from mfed_ray.training import Trainer
 
 TASK = "classes"
 SETTINGS = LocalTraining(optimizer="sgd", learning_rate=LEARNING_RATE, momentum=0.0, weight_decay=0.0)

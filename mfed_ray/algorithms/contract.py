@@ -25,7 +25,7 @@ Metrics = dict[str, dict[str, float]]
 class Trainer(Protocol):
     """What an algorithm's client half works with: one client's model on that client's images.
 
-    ``start`` comes first, then ``train`` any number of times.
+    ``start`` comes first, then ``train``, ``align`` and ``judge`` any number of times.
     """
 
     @property
@@ -41,6 +41,14 @@ class Trainer(Protocol):
         self, round_number: int, proximal: Sequence[Proximal] = (), parts: Sequence[Part] = ("model",)
     ) -> Metrics:
         """Train for the round under the proximal terms; ``parts`` take turns for equal shares of its steps."""
+        ...
+
+    def align(self, round_number: int, steps: int) -> None:
+        """Train the decoders alone for so many steps, on the encoder as it stands."""
+        ...
+
+    def judge(self) -> float:
+        """Mean objective over the images that the client keeps back; NaN where it has none."""
         ...
 
     def shared(self) -> Params:
@@ -88,6 +96,11 @@ class Algorithm(BaseModel, ABC):
     def least_steps(self) -> int:
         """Fewest optimization steps of a client's round that the algorithm can work with."""
         return 1
+
+    @property
+    def keeps_back(self) -> bool:
+        """Whether clients keep images back, on which ``Trainer.judge`` tells how well a model does."""
+        return False
 
     def trainees(self, clients: Sequence[ClientSpec]) -> Sequence[ClientSpec]:
         """Who trains: the clients. All are evaluated, whoever trained."""

@@ -10,7 +10,8 @@ decoder D_k, n_k examples, N_t = sum of n_k over the group:
 
 The paper's text leaves open whether the regulariser acts on decoder or encoder: lambda acts on the decoder, as its
 abstract says; mu, 0 by default, on the encoder. tau <= -1 is the paper's plain fusion of every task. Beyond the paper:
-S_t decided from evidence (``mfed_ray.algorithms.agreement``), soft weights, and encoders that agree in some blocks only
+S_t decided from evidence (``mfed_ray.algorithms.agreement``), encoders taken whole where a task predicts better on them
+(``mfed_ray.algorithms.judging``), soft weights, and encoders that agree in some blocks only
 (``mfed_ray.algorithms.fusion``).
 
 With cohorts, groups without a client in the round neither give nor get an encoder. At tau <= -1 too they keep their
@@ -36,9 +37,19 @@ from mfed_ray.algorithms.correlation import (
     update_cosine,
 )
 from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse
+from mfed_ray.algorithms.judging import (
+    averaged,
+    candidates,
+    groups_of,
+    judged_losses,
+    leader_of,
+    leaders,
+    log_ratios,
+    saved,
+)
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.errors import ConfigError
-from mfed_ray.messages import ClientSpec, Instruction, Params, Proximal, State, Update
+from mfed_ray.messages import ClientSpec, Instruction, Params, Part, Proximal, State, Update
 from mfed_ray.params import decoders_of, difference, encoder_of
 
 AUTO_MOMENTUM = 0.8
@@ -48,17 +59,22 @@ AUTO_MOMENTUM = 0.8
 class MFed(Algorithm):
     """M-Fed's hyper-parameters and its four functions.
 
-    Bytes per client and round: |E| + |D| up; |E| down, and |D| where it is loaded or an anchor. Under
-    `auto` also a number per parameter tensor up.
+    Bytes per client and round: |E| + |D| up; |E| down, and |D| where it is loaded or an anchor. Under `auto` also a
+    number per parameter tensor up. Under `judged` |D| alone up where the group follows another; and in a round of
+    judgement |E| down and a number up for each candidate.
     """
 
     decoder_proximal_weight: float = Field(0.01, ge=0.0)
     """lambda: pull of each local decoder towards its group's global decoder."""
     encoder_proximal_weight: float = Field(0.0, ge=0.0)
     """mu: pull of each local encoder towards the fused encoder that it started from."""
-    correlation_threshold: float | Literal["auto"] = -1.0
+    correlation_threshold: float | Literal["auto", "judged"] = -1.0
     """tau: groups fuse their encoders where their correlation is at least this; above 1 none do. `auto`: where their
-    updates are evidence that fusing helps."""
+    updates are evidence that fusing helps. `judged`: a group takes another's encoder whole where it predicts better."""
+    judge_every: int = Field(3, ge=1)
+    """For `judged`: rounds from one judgement to the next, of which the first is in round 2."""
+    judge_steps: int = Field(20, ge=1)
+    """For `judged`: steps of a client's decoders on each candidate, before its loss is taken."""
     correlation: Literal["update_cosine", "cka", "matrix"] = "update_cosine"
     correlation_momentum: float | None = Field(None, ge=0.0, lt=1.0)
     """Share of the last rounds' correlation, or evidence, in an exponential moving average; None: 0, under auto 0.8."""
@@ -80,27 +96,44 @@ class MFed(Algorithm):
     @classmethod
     def _number_or_auto(cls, value: Any) -> Any:
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if value != "auto" and not is_number:
-            raise ValueError(f"expected a finite number or auto, found {value!r}")
+        if value not in ("auto", "judged") and not is_number:
+            raise ValueError(f"expected a finite number, auto or judged, found {value!r}")
         return value
 
     @model_validator(mode="after")
     def _check_correlation(self) -> "MFed":
         if (self.correlation_matrix is not None) != (self.correlation == "matrix"):
             raise ValueError("correlation_matrix goes with correlation: matrix, and only with it")
-        if self.correlation_threshold == "auto" and self.correlation != "update_cosine":
+        if isinstance(self.correlation_threshold, str) and self.correlation != "update_cosine":
             raise ValueError(
-                f"correlation_threshold: auto decides from updates; allowed with correlation: update_cosine, found "
-                f"{self.correlation}"
+                f"correlation_threshold: {self.correlation_threshold} decides without a correlation; allowed with "
+                f"correlation: update_cosine, found {self.correlation}"
             )
+        self._check_judged()
         check_matrix(self.correlation_matrix or {})
         return self
 
+    def _check_judged(self) -> None:
+        """Raises ValueError for keys that would mean nothing."""
+        is_judged = self.correlation_threshold == "judged"
+        idle = ("fusion", "fusion_weights", "correlation_momentum") if is_judged else ("judge_every", "judge_steps")
+        for key in idle:
+            if (value := getattr(self, key)) != type(self).model_fields[key].default:
+                told = f"correlation_threshold: {self.correlation_threshold}"
+                why = "takes encoders whole" if is_judged else "judges nothing"
+                raise ValueError(f"{key}: {value} found, but {told} {why}; leave it out")
+
+    @property
+    def keeps_back(self) -> bool:
+        """Under `judged`."""
+        return self.correlation_threshold == "judged"
+
     def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
         """One encoder and one decoder per group, no correlations yet."""
-        if self.correlation_threshold == "auto":
+        tau = self.correlation_threshold
+        if tau == "auto":
             self._check_evidence(clients)
-        if self.correlation_threshold == "auto" or self.correlation_threshold <= 1.0:
+        if tau == "auto" or (tau != "judged" and tau <= 1.0):
             check_overlap({group: encoder_of(model) for group, model in initial.items()})
         if self.correlation_matrix is not None:
             check_groups(self.correlation_matrix, list(initial))
@@ -122,15 +155,26 @@ class MFed(Algorithm):
 
     def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
         """Load the group's fused encoder (and its decoder, if so chosen); stay near what carries a proximal weight."""
-        encoder, decoder = state.params[f"encoder/{client.group}"], state.params[f"decoder/{client.group}"]
+        leader = leader_of(state, client.group)
+        encoder, decoder = state.params[f"encoder/{leader}"], state.params[f"decoder/{client.group}"]
         load = (encoder, decoder) if self.decoder_init == "global" else (encoder,)
         anchor = (decoder,) if self.decoder_proximal_weight else ()
+        parts: tuple[Part, ...] = ("model",) if leader == client.group else ("decoders",)
         return Instruction(
-            client.name, round_number, load, (*anchor, encoder) if self.encoder_proximal_weight else anchor
+            client.name,
+            round_number,
+            load,
+            (*anchor, encoder) if self.encoder_proximal_weight else anchor,
+            candidates(state, client.group) if self._is_judged(round_number) else {},
+            parts,
         )
+
+    def _is_judged(self, round_number: int) -> bool:
+        return self.keeps_back and round_number > 1 and (round_number - 2) % self.judge_every == 0
 
     def fit(self, trainer: Trainer, instruction: Instruction, state: State) -> Fit:
         """Train under the proximal terms, send the whole model, keep the decoder if the next round starts from it."""
+        values = judged_losses(trainer, instruction, state, self.judge_steps)
         trainer.start(state, *instruction.load)
         terms = [
             Proximal(part, weight)
@@ -141,13 +185,12 @@ class MFed(Algorithm):
             )
             if part
         ]
-        metrics = trainer.train(instruction.round, terms)
+        metrics = trainer.train(instruction.round, terms, instruction.parts)
         params = trainer.shared()
-        lengths = {}
         if self.correlation_threshold == "auto":
-            lengths = squared_lengths(encoder_of(params), encoder_of(instruction.load[0]))
+            values = squared_lengths(encoder_of(params), encoder_of(instruction.load[0]))
         kept = trainer.state(keep=decoders_of(params) if self.decoder_init == "local" else {})
-        return Fit(params, kept, metrics, lengths)
+        return Fit(params if instruction.parts == ("model",) else decoders_of(params), kept, metrics, values)
 
     def weight(self, client: ClientSpec) -> float:
         """n_k, or 1."""
@@ -157,6 +200,8 @@ class MFed(Algorithm):
         """Average within groups, correlate the groups' encoders, fuse those that agree."""
         groups = by_group(updates)
         means = group_means(updates, self.weighting)
+        if self.correlation_threshold == "judged":
+            return self._followed(state, groups, means)
         encoders: dict[str, Params] = {group: encoder_of(mean) for group, mean in means.items()}
         starts = {group: state.params[f"encoder/{group}"] for group in groups}
         weights = self._group_weights(groups)
@@ -176,6 +221,19 @@ class MFed(Algorithm):
         pairs = frozenset((s, t) for t, row in shares.items() for s, share in row.items() if share > 0.0)
         seen = {(s, t): correlations[s, t] for s in groups for t in groups}
         return State(self.server.step(state, aggregated), values), Diagnostics(seen, pairs)
+
+    def _followed(
+        self, state: State, groups: Mapping[str, Sequence[Update]], means: Mapping[str, Params]
+    ) -> tuple[State, Diagnostics]:
+        """Average within groups, weigh what was judged, and settle who follows whom."""
+        last = {group: leader_of(state, group) for group in groups_of(state)}
+        evidence = averaged({(s, t): r for s, t, r in state.values.get("evidence", [])}, log_ratios(groups))
+        chosen = leaders(last, evidence)
+        aggregated = {f"encoder/{group}": tree for group, mean in means.items() if (tree := encoder_of(mean))}
+        aggregated |= {f"decoder/{group}": decoders_of(mean) for group, mean in means.items()}
+        values = {"evidence": _listed(evidence), "leaders": chosen}
+        followed = frozenset((leader, group) for group, leader in chosen.items())
+        return State(self.server.step(state, aggregated), values), Diagnostics(saved(evidence), followed)
 
     def _correlate(self, encoders: Mapping[str, Params], starts: Mapping[str, Params], probe: Probe) -> Correlations:
         if self.correlation_matrix is not None:

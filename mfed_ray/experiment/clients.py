@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
+from numpy.random import Generator
 
 from mfed_ray.data.sample import Dataset
 from mfed_ray.errors import DataError
@@ -51,6 +52,7 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
     named = clients_by_name(experiment)
     shards = _shards(experiment, datasets, named)
     held_out = {clients: _held_out(experiment, datasets, clients) for clients in experiment.clients}
+    keeps_back = experiment.algorithm.keeps_back
     specs = []
     for name, clients in named.items():
         shard = shards[name]
@@ -60,8 +62,16 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
                 f"client {name}: its shard of {len(shard)} images of data.{clients.data} has none with targets for "
                 f"{', '.join(clients.tasks)}; give it more images or fewer clients"
             )
-        specs.append(ClientSpec.of(name, clients.tasks, clients.data, usable, held_out[clients]))
+        kept_back = _kept_back(usable, generator(experiment.seed, "kept_back", name)) if keeps_back else ()
+        trained = tuple(image_id for image_id in usable if image_id not in kept_back)
+        specs.append(ClientSpec.of(name, clients.tasks, clients.data, trained, held_out[clients], kept_back))
     return specs
+
+
+def _kept_back(image_ids: Sequence[str], rng: Generator) -> tuple[str, ...]:
+    """One image in four, two at most; one of two or three, and none of one."""
+    count = min(max(len(image_ids) // 4, 1), 2) if len(image_ids) > 1 else 0
+    return tuple(image_ids[position] for position in sorted(rng.permutation(len(image_ids))[:count].tolist()))
 
 
 def _check_tasks(experiment: Experiment, datasets: Mapping[str, Dataset]) -> None:

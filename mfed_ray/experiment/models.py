@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from mfed_ray.experiment.schema import Experiment
+from mfed_ray.loaded_model import float_values
 from mfed_ray.messages import ClientSpec, Params
 from mfed_ray.models.contract import Decoder, Encoder
 from mfed_ray.models.encoders import make_encoder
@@ -13,7 +14,6 @@ from mfed_ray.models.pyramid import PyramidEncoder, detector_policy
 from mfed_ray.models.settings import ModelSettings
 from mfed_ray.params import encoder_of
 from mfed_ray.tasks import get_task
-from mfed_ray.training import float_values
 
 
 def make_model(experiment: Experiment, tasks: Sequence[str]) -> MultiTaskModel:

@@ -9,11 +9,12 @@ from mfed_ray.errors import PlacementError
 from mfed_ray.experiment.clients import open_dataset
 from mfed_ray.experiment.models import make_model
 from mfed_ray.experiment.schema import Experiment
+from mfed_ray.loaded_model import LoadedModel, float_values
 from mfed_ray.loading import Shard
 from mfed_ray.messages import ClientSpec, Source
 from mfed_ray.models.normalisation import private_names
 from mfed_ray.tasks import get_task
-from mfed_ray.training import LoadedModel, Trainer, float_values
+from mfed_ray.training import Trainer
 
 
 @dataclass

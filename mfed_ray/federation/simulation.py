@@ -184,7 +184,7 @@ class Simulation:
             diagnostics,
             {"fit": training.seconds, "aggregate": time.perf_counter() - started},
             bytes_up=sum(report.bytes_up for report in reports),
-            bytes_down=sum(nbytes([*job.instruction.load, *job.instruction.anchor]) for job in training.jobs),
+            bytes_down=sum(nbytes(job.instruction.trees) for job in training.jobs),
             is_evaluated=self._is_evaluated_after(training.round),
         )
         return server, trained
@@ -201,7 +201,7 @@ class Simulation:
         alike: dict[tuple[Any, ...], str] = {}
         evaluated_as: dict[str, str] = {}
         for client in self.clients if self._is_evaluated_after(number) else []:
-            instruction = self.algorithm.instruct(server, client, number + 1)
+            instruction = replace(self.algorithm.instruct(server, client, number + 1), anchor=(), candidates={})
             own = client.name if client.name in keeping else None
             key = (own, client.group, client.dataset, client.held_out_ids, *map(id, instruction.load))
             evaluated_as[client.name] = alike.setdefault(key, client.name)

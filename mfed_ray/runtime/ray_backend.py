@@ -11,7 +11,7 @@ from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.averages import PartialMean
 from mfed_ray.errors import ClientError, MfedError
 from mfed_ray.federation.backend import Done, Failed, Job, Late
-from mfed_ray.messages import ClientReport, ClientSpec, Instruction, Params, State, Update
+from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
 from mfed_ray.runtime.chunks import chunks
 from mfed_ray.runtime.placement import Placement
@@ -27,12 +27,15 @@ class Turn:
     job: Job
     load: tuple[int, ...]
     anchor: tuple[int, ...]
+    candidates: Mapping[str, int]
     state: int | None
 
     def whole(self, trees: Sequence[Params]) -> Job:
         """The job with its trees."""
         load, anchor = (tuple(trees[number] for number in numbers) for numbers in (self.load, self.anchor))
-        return replace(self.job, instruction=replace(self.job.instruction, load=load, anchor=anchor))
+        candidates = {name: trees[number] for name, number in self.candidates.items()}
+        whole = replace(self.job.instruction, load=load, anchor=anchor, candidates=candidates)
+        return replace(self.job, instruction=whole)
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class RayBackend:
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Take on jobs and start as many as there are actors free."""
-        self._store([tree for job in jobs for tree in (*job.instruction.load, *job.instruction.anchor)])
+        self._store([tree for job in jobs for tree in job.instruction.trees])
         ordered = sorted(jobs, key=lambda job: (self._groups[job.client], job.place))
         for kind in ("fit", "evaluate"):
             mine = [job for job in ordered if job.kind == kind]
@@ -210,8 +213,8 @@ class RayBackend:
 
     def _store(self, trees: Sequence[Params]) -> None:
         """Make each distinct tree ready once, whoever gets it; forget those that nobody needs."""
-        waiting = [tree for chunk, _ in self._waiting for job in chunk for tree in _trees(job)]
-        running = [tree for chunk in self._running.values() for job in chunk.jobs for tree in _trees(job)]
+        waiting = [tree for chunk, _ in self._waiting for job in chunk for tree in job.instruction.trees]
+        running = [tree for chunk in self._running.values() for job in chunk.jobs for tree in job.instruction.trees]
         needed = {id(tree): tree for tree in (*trees, *waiting, *running)}
         self._stored = {key: self._stored.get(key) or (tree, _sent(tree)) for key, tree in needed.items()}
 
@@ -234,11 +237,16 @@ class RayBackend:
 
     def _call(self, actor: int, chunk: Sequence[Job], held: Mapping[str, Any]) -> tuple[Any, Any]:
         trees, states = _Numbered(), _Numbered()
+
+        def number(tree: Params) -> int:
+            return trees.number(id(tree), self._stored[id(tree)][1])
+
         turns = [
             Turn(
-                replace(job, instruction=Instruction(job.client, job.instruction.round)),
-                tuple(trees.number(id(tree), self._stored[id(tree)][1]) for tree in job.instruction.load),
-                tuple(trees.number(id(tree), self._stored[id(tree)][1]) for tree in job.instruction.anchor),
+                replace(job, instruction=replace(job.instruction, load=(), anchor=(), candidates={})),
+                tuple(map(number, job.instruction.load)),
+                tuple(map(number, job.instruction.anchor)),
+                {name: number(tree) for name, tree in job.instruction.candidates.items()},
                 states.number(held[job.client], held[job.client]) if job.client in held else None,
             )
             for job in chunk
@@ -266,10 +274,6 @@ class _Numbered:
 def _sent(tree: Params) -> Any:
     """What a call takes a tree as: a reference to the store, or if it is small the tree, which costs no put."""
     return tree if nbytes([tree]) < SMALL else ray.put(tree)
-
-
-def _trees(job: Job) -> tuple[Params, ...]:
-    return (*job.instruction.load, *job.instruction.anchor)
 
 
 def _told(error: Exception, jobs: Sequence[Job]) -> MfedError:

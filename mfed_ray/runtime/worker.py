@@ -81,7 +81,7 @@ class Worker:
         started = time.perf_counter()
         client = self._clients[job.client]
         trainer = self._make_trainer(client)
-        for tree in (*job.instruction.load, *job.instruction.anchor):
+        for tree in job.instruction.trees:
             _freeze(tree)
         fit = self._algorithm.fit(trainer, job.instruction, state)
         held_out = trainer.evaluate() if job.evaluate else {}
@@ -108,7 +108,11 @@ class Worker:
         floors = trainer.floors() if job.floors else {}
         seconds = time.perf_counter() - started
         return ClientReport(
-            job.client, held_out=held_out, floors=floors, seconds=seconds, peak_memory_bytes=peak_memory()
+            job.client,
+            held_out=held_out,
+            seconds=seconds,
+            peak_memory_bytes=peak_memory(),
+            floors=floors,
         )
 
 

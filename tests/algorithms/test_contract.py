@@ -29,10 +29,10 @@ from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.federation.checkpoint import Checkpoint
+from mfed_ray.loaded_model import float_values
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
-from mfed_ray.training import float_values
 from tests.rounds import Round, whole
 
 MakeExperiment = Callable[..., Experiment]
@@ -76,6 +76,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "server": {"name": "momentum", "beta1": 0.5},
         },
         "clients": {1: {"encoder": "resnet18"}},
+    },
+    "mfed, judged": {
+        "algorithm": {"name": "mfed", "correlation_threshold": "judged", "judge_every": 1, "judge_steps": 2}
     },
     "matfl, soft": {"algorithm": {"name": "matfl", "grouping": "soft", "shift": 0.5, "groups": None}},
     "centralised within tasks, between unlike encoders": {
@@ -352,12 +355,20 @@ def test_every_task_of_every_client_is_trained_and_measured(subject: Subject) ->
             assert [name for name, value in found.items() if not np.isfinite(value)] == []
 
 
-def numbers_up(subject: Subject) -> int:
-    """Bytes that `auto` sends beside the parameters: a float64 for each learned tensor of each client's encoder."""
-    if getattr(subject.experiment.algorithm, "correlation_threshold", None) != "auto":
-        return 0
+def evidence(subject: Subject, round_number: int) -> tuple[int, int]:
+    """Bytes up and down of M-Fed's evidence.
+
+    `auto`: up a float64 for each learned tensor of each client's encoder. `judged`, in round 2: down the two other
+    groups' encoders to each client, up a float64 for each of the three candidates.
+    """
+    tau = getattr(subject.experiment.algorithm, "correlation_threshold", None)
     models = [make_model(subject.experiment, client.tasks) for client in subject.clients]
-    return sum(8 for model in models for name, _ in model.named_parameters() if name.startswith("encoder."))
+    if tau == "auto":
+        return sum(8 for model in models for name, _ in model.named_parameters() if name.startswith("encoder.")), 0
+    if tau == "judged" and round_number == 2:
+        encoder = sizes(subject.experiment, subject.clients[0].tasks).encoder
+        return 3 * 8 * len(subject.clients), 2 * encoder * len(subject.clients)
+    return 0, 0
 
 
 def test_bytes_are_what_the_docstring_says(subject: Subject) -> None:
@@ -367,8 +378,9 @@ def test_bytes_are_what_the_docstring_says(subject: Subject) -> None:
     for number in (1, 2):
         report, _ = subject.rounds[number]
         expected = [BYTES[subject.name](one, number) for one in models]
-        assert report.bytes_up == sum(up for up, _ in expected) + numbers_up(subject)
-        assert report.bytes_down == sum(down for _, down in expected)
+        up, down = evidence(subject, number)
+        assert report.bytes_up == sum(up for up, _ in expected) + up
+        assert report.bytes_down == sum(down for _, down in expected) + down
 
 
 def test_a_cohort_trains_and_nobody_else(subject: Subject, tiny: MakeExperiment, serially: Serially) -> None:

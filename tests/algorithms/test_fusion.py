@@ -6,9 +6,9 @@ import pytest
 from mfed_ray.algorithms.fusion import check_overlap, common_names, fuse
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment.models import make_model
+from mfed_ray.loaded_model import float_values
 from mfed_ray.messages import Params
 from mfed_ray.params import encoder_of
-from mfed_ray.training import float_values
 from tests.conftest import MakeExperiment
 
 

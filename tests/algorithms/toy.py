@@ -1,5 +1,6 @@
 """A trainer that is as small as an algorithm allows: a linear model, w.x, whose rounds can be worked by hand."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +27,7 @@ class ToyTrainer:
     batches: Sequence[Batch]
     rate: float = 0.25
     seed: int = 0
+    kept_back: Sequence[Batch] = ()
     w: dict[str, Vector] = field(default_factory=dict, init=False)
 
     def start(self, state: State, *overlays: Params) -> None:
@@ -44,20 +46,40 @@ class ToyTrainer:
         losses: dict[str, list[float]] = {}
         for step, batch in enumerate(self.batches):
             part = parts[((step + 1) * len(parts) - 1) // len(self.batches)]
-            gradient = {name: np.zeros_like(value) for name, value in self.w.items()}
-            for task, (x, y) in batch.items():
-                encoder, decoder = "encoder.w", f"decoders.{task}.w"
-                error = float((self.w[encoder] + self.w[decoder]) @ x) - y
-                losses.setdefault(task, []).append(error**2 / 2)
-                gradient[encoder] += error * x
-                gradient[decoder] += error * x
-            for term in proximal:
-                for name, anchor in term.anchor.items():
-                    gradient[name] += term.weight * (self.w[name] - anchor)
-            for name in self.w:
-                if part == "model" or name.startswith("encoder.") == (part == "encoder"):
-                    self.w[name] = self.w[name] - self.rate * gradient[name]
+            for task, loss in self._step(batch, proximal, part).items():
+                losses.setdefault(task, []).append(loss)
         return {task: {"loss": sum(values) / len(values)} for task, values in losses.items()}
+
+    def align(self, round_number: int, steps: int) -> None:
+        """Steps of the decoders, on the batches from the first."""
+        del round_number
+        for step in range(steps):
+            self._step(self.batches[step % len(self.batches)], (), "decoders")
+
+    def judge(self) -> float:
+        """The mean over the batches that are kept back, summed over their tasks."""
+        losses = [sum(self._error(task, *pair) ** 2 / 2 for task, pair in batch.items()) for batch in self.kept_back]
+        return sum(losses) / len(losses) if losses else math.nan
+
+    def _error(self, task: str, x: Vector, y: float) -> float:
+        return float((self.w["encoder.w"] + self.w[f"decoders.{task}.w"]) @ x) - y
+
+    def _step(self, batch: Batch, proximal: Sequence[Proximal], part: Part) -> dict[str, float]:
+        """One gradient step; the losses by task that it started from."""
+        gradient = {name: np.zeros_like(value) for name, value in self.w.items()}
+        losses = {}
+        for task, (x, y) in batch.items():
+            error = self._error(task, x, y)
+            losses[task] = error**2 / 2
+            gradient["encoder.w"] += error * x
+            gradient[f"decoders.{task}.w"] += error * x
+        for term in proximal:
+            for name, anchor in term.anchor.items():
+                gradient[name] += term.weight * (self.w[name] - anchor)
+        for name in self.w:
+            if part == "model" or name.startswith("encoder.") == (part == "encoder"):
+                self.w[name] = self.w[name] - self.rate * gradient[name]
+        return losses
 
     def shared(self) -> dict[str, Vector]:
         """Copies of the whole model."""

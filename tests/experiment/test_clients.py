@@ -320,3 +320,21 @@ def test_label_skew_on_coco(tiny_coco: MakeExperiment) -> None:
     shards = [set(spec.train_ids) for spec in specs]
     assert not shards[0] & shards[1]
     assert all(image.startswith("train2017/") for shard in shards for image in shard)
+
+
+def test_images_are_kept_back_where_the_algorithm_judges_by_them(tiny: MakeExperiment) -> None:
+    """One in four of a shard, two at most, one of two or three; nobody trains on them, and the rest is as ever."""
+    clients = [
+        {"tasks": ["saliency"], "data": "scenes", "images": 1},
+        {"tasks": ["semantic_segmentation"], "data": "scenes", "images": 2},
+        {"tasks": ["surface_normals"], "data": "scenes"},
+    ]
+    whole = make_clients(tiny(clients=clients))
+    assert [len(client.train_ids) for client in whole] == [1, 2, 13]
+    assert not any(source.kept_back for client in whole for source in client.sources)
+    judging = tiny(clients=clients, algorithm={"name": "mfed", "correlation_threshold": "judged"})
+    parted = make_clients(judging)
+    assert [(client.examples, len(client.sources[0].kept_back)) for client in parted] == [(1, 0), (1, 1), (11, 2)]
+    for before, after in zip(whole, parted, strict=True):
+        assert sorted(before.train_ids) == sorted((*after.train_ids, *after.sources[0].kept_back))
+    assert make_clients(judging) == parted

@@ -15,8 +15,8 @@ from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.experiment.models import make_initial, make_model
 from mfed_ray.experiment.probe import EncoderProbe
 from mfed_ray.experiment.trainers import TrainerFactory
+from mfed_ray.loaded_model import float_values
 from mfed_ray.params import decoders_of, encoder_of
-from mfed_ray.training import float_values
 
 MakeExperiment = Callable[..., Experiment]
 

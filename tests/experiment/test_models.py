@@ -11,9 +11,9 @@ from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.models import make_initial, make_model
+from mfed_ray.loaded_model import float_values
 from mfed_ray.messages import ClientSpec
 from mfed_ray.params import decoders_of, encoder_of
-from mfed_ray.training import float_values
 
 MakeExperiment = Callable[..., Experiment]
 

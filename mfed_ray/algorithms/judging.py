@@ -1,0 +1,113 @@
+"""Whose encoder a task group takes, judged by what it predicts with it: ``correlation_threshold: judged``.
+
+What another task gives is its representation. So it is asked for by function. Each task group t follows one group a(t),
+at first itself. In a round of judgement every client k of t is sent the encoders of all groups that follow themselves,
+and that of its own group. On each it trains its decoders for some steps while the encoder stands still. Then it takes
+the loss on images that it has kept back from the start. No encoder was ever trained on these; on the client's other
+images the own one would look better than it is. With L_k(s) that loss on the encoder of s,
+
+    r_t(s) = mean_k log( L_k(s) / L_k(t) )
+
+is averaged over judgements, with the weight MOMENTUM for the past. t goes over to the s with the least r_t(s) if
+r_t(s) < r_t(a(t)) - MARGIN. The group with most to gain goes first. A group that others follow keeps its own encoder:
+nobody follows a follower.
+
+Who follows trains decoders alone. So a task that is poor in data takes a rich one's encoder, and the rich one goes on
+as if it were alone. Nothing is averaged across tasks.
+
+What leaves the client: a loss for each candidate. No image, and no encoder of its own while its group follows another.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import exp, isnan, log
+from statistics import fmean
+
+from mfed_ray.algorithms.contract import Trainer
+from mfed_ray.messages import Instruction, Params, State, Update
+
+MOMENTUM = 0.5
+MARGIN = 0.1
+"""Of a logarithm: a tenth of the loss."""
+
+Evidence = Mapping[tuple[str, str], float]
+"""r_t(s) by (s, t)."""
+
+_ENCODER, _LOSS = "encoder/", "loss/"
+_LEAST = 1e-12
+
+
+def judged_losses(trainer: Trainer, instruction: Instruction, state: State, steps: int) -> dict[str, float]:
+    """L_k(s) of each candidate, to be sent; none where the client keeps no image back."""
+    losses = {}
+    for name, encoder in instruction.candidates.items():
+        trainer.start(state, *instruction.load, encoder)
+        trainer.align(instruction.round, steps)
+        losses[_LOSS + name] = trainer.judge()
+    return {name: loss for name, loss in losses.items() if not isnan(loss)}
+
+
+def log_ratios(groups: Mapping[str, Sequence[Update]]) -> dict[tuple[str, str], float]:
+    """The round's r_t(s), of whoever judged."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for group, updates in groups.items():
+        for sender in (sender for update in updates for sender in update.senders):
+            losses = {name.removeprefix(_LOSS): max(loss, _LEAST) for name, loss in sender.values.items()}
+            for other, loss in losses.items():
+                found.setdefault((other, group), []).append(log(loss / losses[group]))
+    return {pair: fmean(values) for pair, values in found.items()}
+
+
+def averaged(last: Evidence, found: Evidence) -> dict[tuple[str, str], float]:
+    """The evidence with one more judgement."""
+    return dict(last) | {pair: MOMENTUM * last.get(pair, r) + (1.0 - MOMENTUM) * r for pair, r in found.items()}
+
+
+def leaders(last: Mapping[str, str], evidence: Evidence) -> dict[str, str]:
+    """a(t) of each group, from the last ones."""
+    chosen = dict(last)
+    wishes = []
+    for group, leader in last.items():
+        others = {s: r for (s, t), r in evidence.items() if t == group and (s == group or last[s] == s)}
+        best = min(others, key=lambda s: others[s], default=leader)
+        gain = evidence.get((leader, group), 0.0) - others.get(best, 0.0)
+        if gain > MARGIN:
+            wishes.append((gain, group, best))
+    for _, group, best in sorted(wishes, reverse=True):
+        is_followed = any(leader == group for other, leader in chosen.items() if other != group)
+        if not is_followed and best in (group, chosen[best]):
+            chosen[group] = best
+    return chosen
+
+
+def saved(evidence: Evidence) -> dict[tuple[str, str], float]:
+    """For tables: the share of its loss that t saves on the encoder of s, 1 - exp(r_t(s)), at least -1."""
+    return {pair: max(1.0 - exp(r), -1.0) for pair, r in evidence.items()}
+
+
+def groups_of(state: State) -> list[str]:
+    """The task groups of a server's state."""
+    return [name.removeprefix(_ENCODER) for name in state.params if name.startswith(_ENCODER)]
+
+
+def leader_of(state: State, group: str) -> str:
+    """a(t)."""
+    return str(state.values.get("leaders", {}).get(group, group))
+
+
+def candidates(state: State, group: str) -> dict[str, Params]:
+    """By group: the encoders of those that follow themselves, if they have the structure of the group's own, and that.
+
+    Empty where there is nothing to choose.
+    """
+    own = state.params[_ENCODER + group]
+    found = {
+        other: encoder
+        for other in groups_of(state)
+        if _shapes(encoder := state.params[_ENCODER + other]) == _shapes(own)
+        and other in (group, leader_of(state, other))
+    }
+    return found if len(found) > 1 else {}
+
+
+def _shapes(encoder: Params) -> dict[str, tuple[int, ...]]:
+    return {name: value.shape for name, value in encoder.items()}

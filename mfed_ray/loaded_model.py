@@ -1,0 +1,77 @@
+"""A model that a group's clients take turns with: set from trees, read back as trees."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mfed_ray.annotations import Prediction
+from mfed_ray.data.settings import InputSize
+from mfed_ray.loading import network_input
+from mfed_ray.messages import Params, State
+from mfed_ray.models.multitask import MultiTaskModel
+
+Values = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model, its initial values, the names that never leave a client. Clients of a group take turns with it."""
+
+    module: MultiTaskModel
+    initial: Mapping[str, NDArray[np.float32]]
+    private: frozenset[str]
+    device: torch.device
+
+    def load(self, state: State, *overlays: Params) -> None:
+        """Set the model: initial values, over them the client's own state, over that each overlay in turn."""
+        values = {**self.initial, **state.params.get("model", {})}
+        for overlay in overlays:
+            values.update(overlay)
+        for name, tensor in (self._shared | self._own).items():
+            if self.device.type == "cpu":
+                np.copyto(tensor.numpy(), values[name])  # once, from wherever the values lie
+            else:
+                tensor.copy_(torch.tensor(values[name]))
+
+    def shared(self) -> Values:
+        """Copies of the values that may leave a client."""
+        return _copied(self._shared)
+
+    def own(self) -> Values:
+        """Copies of those that never do."""
+        return _copied(self._own)
+
+    @cached_property
+    def _shared(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in _floats(self.module).items() if name not in self.private}
+
+    @cached_property
+    def _own(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in _floats(self.module).items() if name in self.private}
+
+    @torch.inference_mode()
+    def predict(self, image: NDArray[np.uint8], input_size: InputSize) -> dict[str, Prediction]:
+        """Predictions by task for one image, uint8 [H, W, 3], in its own size."""
+        height, width = image.shape[:2]
+        batch = network_input(image, input_size)[None].to(self.device)
+        predictions = self.module.eval().predict(batch, (height, width))
+        return {name: one for name, (one,) in predictions.items()}
+
+
+def _floats(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and statistics; BatchNorm's integer counters, which no arithmetic reads, are left out."""
+    return {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+
+
+def float_values(module: nn.Module) -> Values:
+    """Copies of a module's parameters and statistics as arrays in main memory."""
+    return _copied(_floats(module))
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> Values:
+    return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
