@@ -20,7 +20,7 @@ from mfed_ray.federation.backend import Done, Job
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.runtime.cluster import preflight
 from mfed_ray.runtime.placement import Placement
-from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
+from mfed_ray.runtime.ray_backend import SMALL, ActorPool, RayBackend
 
 MakeExperiment = Callable[..., Experiment]
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -148,11 +148,15 @@ def test_a_tree_is_stored_once_for_all_clients_and_again_only_when_it_changed(
     tiny: MakeExperiment, pool: ActorPool
 ) -> None:
     made = backend(tiny(), FedAvg(), pool)
-    tree: Params = {"encoder.w": np.ones(3, np.float32)}
-    other: Params = {"encoder.w": np.ones(3, np.float32)}
+    size = SMALL // 4
+    tree: Params = {"encoder.w": np.ones(size, np.float32)}
+    other: Params = {"encoder.w": np.ones(size, np.float32)}
     made._store([tree, tree, other])
     first = [made._stored[id(tree)][1], made._stored[id(other)][1]]
     assert len(made._stored) == 2
     assert first[0] != first[1]
     made._store([tree])
     assert {key: reference for key, (_, reference) in made._stored.items()} == {id(tree): first[0]}
+    small: Params = {"encoder.w": np.ones(size - 1, np.float32)}
+    made._store([small])
+    assert made._stored[id(small)][1] is small  # it travels within the call
