@@ -15,12 +15,13 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-# M-Fed, FedAvg within task groups, and local training on the same clients; then one table of all three.
+# Local training, FedAvg within tasks, and M-Fed on the same clients; then one table and one page of all three.
 demo: install
-	for algorithm in local fedavg mfed; do \
-		$(BIN)/mfed run experiments/quickstart.yaml algorithm="{name: $$algorithm}" || exit $$?; \
-	done
-	$(BIN)/mfed results runs/quickstart
+	$(BIN)/mfed run experiments/textures.yaml algorithm='{name: local}'
+	$(BIN)/mfed run experiments/textures.yaml algorithm='{name: fedavg}'
+	$(BIN)/mfed run experiments/textures.yaml
+	$(BIN)/mfed results runs/textures
+	$(BIN)/mfed report runs/textures -o runs/textures.html
 
 test: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """When sharing an encoder across tasks pays: a task poor in data beside a rich one, related and not, five seeds.
 
-    python benchmarks/sharing_study.py [--out runs/sharing_study] [--processes 2] [--seeds 0 1 2 3 4] [--settings related]
+    python benchmarks/sharing_study.py [--processes 2] [--seeds 0 1 2 3 4] [--settings related unrelated scenes]
 
 Runs ``experiments/textures.yaml`` for every setting, method and seed (what is finished is not run again), prints the
 tables and writes the figure of ``docs/sharing_study.md``.

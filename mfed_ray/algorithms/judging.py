@@ -97,8 +97,10 @@ def leader_of(state: State, group: str) -> str:
 def candidates(state: State, group: str) -> dict[str, Params]:
     """By group: the encoders of those that follow themselves, if they have the structure of the group's own, and that.
 
-    Empty where there is nothing to choose.
+    Empty where there is nothing to choose: no other encoder, or others follow the group, so that it stays.
     """
+    if any(leader_of(state, other) == group for other in groups_of(state) if other != group):
+        return {}
     own = state.params[_ENCODER + group]
     found = {
         other: encoder

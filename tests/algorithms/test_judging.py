@@ -87,6 +87,7 @@ def test_candidates_are_those_who_follow_themselves_and_the_own() -> None:
     assert list(candidates(State(trees), "a")) == ["a", "b", "c"]  # d has another structure
     assert candidates(State(trees), "d") == {}
     following = State(trees, {"leaders": {"a": "b"}})
+    assert candidates(following, "b") == {}  # it is followed
     assert list(candidates(following, "a")) == ["a", "b", "c"]
     assert list(candidates(following, "c")) == ["b", "c"]
 
@@ -140,7 +141,7 @@ def test_a_follower_by_hand() -> None:
     server, _ = algorithm.aggregate(server, updates, None)  # type: ignore[arg-type]
     assert [server.params[f"encoder/{group}"]["encoder.w"].tolist() for group in "ab"] == [[6], [2]]
     assert server.params["decoder/b"]["decoders.b.w"].tolist() == [2.25]
-    assert algorithm.instruct(server, A, 5).candidates == {}  # b follows: there is nothing for a to choose
+    assert algorithm.instruct(server, A, 5).candidates == {}
     assert list(algorithm.instruct(server, B, 5).candidates) == ["a", "b"]
 
 
