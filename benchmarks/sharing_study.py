@@ -33,9 +33,11 @@ FIGURE = Path(__file__).resolve().parents[1] / "docs/sharing_study.svg"
 METHODS = {
     "local": "{name: local}",
     "FedAvg": "{name: fedavg}",
-    "M-Fed, mean": "{name: mfed, correlation_threshold: -1.0}",
-    "M-Fed, auto": "{name: mfed, correlation_threshold: auto}",
-    "M-Fed, judged": "{name: mfed, correlation_threshold: judged}",
+    "M-Fed, mean": "{name: mfed, correlation_threshold: -1.0, decoder_init: global}",
+    "M-Fed, auto": "{name: mfed, correlation_threshold: auto, decoder_init: global}",
+    "M-Fed, judged": "{name: mfed, correlation_threshold: judged, decoder_init: global}",
+    "M-Fed, mean, own decoders": "{name: mfed, correlation_threshold: -1.0, decoder_init: local}",
+    "M-Fed, judged, own decoders": "{name: mfed, correlation_threshold: judged, decoder_init: local}",
     "FedRep": "{name: fedrep}",
     "FedHCA2": "{name: fedhca2}",
     "MaT-FL": "{name: matfl, groups: 2}",
@@ -47,16 +49,19 @@ BASE, CEILING = "FedAvg", "ceiling of all"
 
 @dataclass(frozen=True)
 class Setting:
-    """A federation: what it changes in the experiment, its poor task and its rich one."""
+    """A federation: what it changes in the experiment, its poor task and its rich one, and who is asked."""
 
     overrides: tuple[str, ...]
     poor: str
     rich: str
+    methods: tuple[str, ...]
 
+
+FEW = ("local", BASE, "M-Fed, mean", "M-Fed, auto", "M-Fed, judged", "ceiling of a task", CEILING)
 
 SCENES = "{format: generated, root: data/sharing_scenes, images: 200, size: 48, seed: 0, val_fraction: 0.36}"
 SETTINGS = {
-    "related": Setting((), "saliency", "semantic_segmentation"),
+    "related": Setting((), "saliency", "semantic_segmentation", tuple(METHODS)),
     "unrelated": Setting(
         (
             f"data.scenes={SCENES}",
@@ -65,16 +70,17 @@ SETTINGS = {
         ),
         "saliency",
         "surface_normals",
+        FEW,
     ),
     "scenes": Setting(
         (
             f"data.scenes={SCENES}",
-            "data.boards=null",
             "clients=[{tasks: [surface_normals], data: scenes, count: 2, images: 40}, "
             "{tasks: [saliency], data: scenes, count: 2, images: 4}]",
         ),
         "saliency",
         "surface_normals",
+        FEW,
     ),
 }
 
@@ -95,7 +101,7 @@ def folder(out: Path, setting: str, method: str, seed: int) -> Path:
 def scores(out: Path, setting: str, seeds: list[int]) -> pd.DataFrame:
     """Each task's headline metric by method and seed: the mean over its clients in the last round; and its floor."""
     rows = []
-    for method, seed in product(METHODS, seeds):
+    for method, seed in product(SETTINGS[setting].methods, seeds):
         frame = load_results(folder(out, setting, method, seed))
         frame = frame[frame["headline"]]
         last = frame[(frame["stage"] == AFTER_AGGREGATION) & (frame["round"] == frame["round"].max())]
@@ -108,11 +114,11 @@ def table(found: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     """A row per method: both tasks, the share of the ceiling's gain, and what seeds say of it."""
     wide = found.pivot_table(index="seed", columns=["task", "method"], values="value")
     poor, rich = wide[setting.poor], wide[setting.rich]
-    tested = [name for name in METHODS if name != BASE]
+    tested = [name for name in setting.methods if name != BASE]
     p = dict(zip(tested, holm([stats.ttest_rel(poor[name], poor[BASE]).pvalue for name in tested]), strict=True))
     room = poor[CEILING].mean() - poor[BASE].mean()
     rows = []
-    for name in (*METHODS, "floor"):
+    for name in (*setting.methods, "floor"):
         share = (poor[name].mean() - poor[BASE].mean()) / room
         change = 100 * (rich[name].mean() / rich[BASE].mean() - 1)
         rows.append(
@@ -128,6 +134,11 @@ def table(found: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _markdown(frame: pd.DataFrame) -> str:
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def _told(values: "pd.Series[float]") -> str:
     digits = 1 if values.mean() > 10 else 3
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
@@ -137,8 +148,8 @@ def draw(found: dict[str, pd.DataFrame]) -> None:
     """The poor task by method: each seed and the mean, floor and ceiling as lines."""
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "mfed"})
     figure, places = plt.subplots(1, len(found), figsize=(5.5 * len(found), 4.2), layout="constrained", squeeze=False)
-    names = [name for name in METHODS if not name.startswith("ceiling")]
     for axes, (setting, frame) in zip(places[0], found.items(), strict=True):
+        names = [name for name in SETTINGS[setting].methods if not name.startswith("ceiling")]
         poor = frame[frame["task"] == SETTINGS[setting].poor].groupby("method")["value"]
         for place, name in enumerate(names):
             values = poor.get_group(name).to_numpy()
@@ -163,12 +174,12 @@ def main() -> None:
     asked = parser.parse_args()
     found = {}
     for setting in asked.settings:
-        jobs = list(product((setting,), METHODS, asked.seeds))
+        jobs = list(product((setting,), SETTINGS[setting].methods, asked.seeds))
         run(asked.out, *jobs[0])  # alone: it draws the images
         with ThreadPoolExecutor(asked.processes) as pool:
             list(pool.map(lambda job: run(asked.out, *job), jobs[1:]))
         found[setting] = scores(asked.out, setting, asked.seeds)
-        print(f"\n{setting}\n{table(found[setting], SETTINGS[setting]).to_markdown(index=False)}", flush=True)
+        print(f"\n{setting}\n{_markdown(table(found[setting], SETTINGS[setting]))}", flush=True)
     draw(found)
 
 

@@ -6,9 +6,10 @@ a node can compute it alone. So each process averages the clients that it served
 bits that a single process would have got.
 
 Two halves a and b with weights v <= w are joined as b + (a - b) v / (v + w), in float32. Equal halves come back bit for
-bit. Each level averages the errors of the one below: the error's expected square stays below a quarter of a step of
-float32 squared, three times that of a single rounding, however many clients there are. (Trees of sums: Higham, The
-Accuracy of Floating Point Summation, SIAM Journal on Scientific Computing 14, 1993.)
+bit, but for the sign of a zero. Each level averages the errors of the one below. So among like weights the error's
+expected square stays below a quarter of a step of float32 squared, three times that of a single rounding, however many
+clients there are; where one weight outweighs all others, it is that of one rounding for each level. (Trees of sums:
+Higham, The Accuracy of Floating Point Summation, SIAM Journal on Scientific Computing 14, 1993.)
 """
 
 import os
@@ -65,11 +66,13 @@ def weighted_mean(trees: Sequence[Params], weights: Sequence[float]) -> Params:
 def mean(nodes: Sequence[PartialMean]) -> Params:
     """The weighted mean over all places, float32, from nodes that together have each place once.
 
-    One client's parameters come back bit for bit. Takes no memory but the result's, and of large trees as many
-    threads as there are cores, which changes no bit.
+    One client's parameters come back bit for bit. Takes no memory but the result's, and of large trees as many threads
+    as there are cores, which changes no bit. Raises ValueError unless the weights add up to more than 0.
     """
     ordered = sorted(nodes, key=lambda node: node.place)
     first = ordered[0].params
+    if not (total := sum(node.weight for node in ordered)) > 0:
+        raise ValueError(f"mean: the weights add up to {total}, which must be more than 0")
     if len(ordered) == 1:
         return first
     result = {name: np.empty(value.shape, np.float32) for name, value in first.items()}

@@ -11,8 +11,12 @@ Params = Mapping[str, NDArray[np.float32]]
 """Parameters by name: ``encoder.*`` and ``decoders.<task>.*``, float32 arrays of the tensors' own shapes."""
 
 
-Part = Literal["model", "encoder", "decoders"]
-"""What is trained: all of it, or one part while the other stands still."""
+Part = Literal["model", "encoder", "decoders", "readout"]
+"""What is trained: all of it, or one part while the other stands still.
+
+`readout`: the decoders, on the encoder as it is evaluated. Under `decoders` its BatchNorm takes the batch's statistics,
+and its own go on.
+"""
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,7 @@ class Trainer:
         graph. ``parts`` take turns, each for an equal share of the steps, while the rest stands still; BatchNorm's
         statistics go on there as well. Raises ClientError for fewer steps than parts, and for a loss that is infinite.
         """
-        module = self.model.module.train()
-        named = dict(module.named_parameters())
+        named = dict(self.model.module.named_parameters())
         terms = [
             (named[name], torch.tensor(value, device=self.model.device), term.weight)
             for term in proximal
@@ -96,13 +95,11 @@ class Trainer:
         return metrics
 
     def align(self, round_number: int, steps: int) -> None:
-        """Train the decoders for so many steps on the encoder as it stands, at the first round's learning rate.
+        """Train the readout, for so many steps of a fresh optimizer on each source, at the first round's learning rate.
 
-        The optimizer is a fresh one. BatchNorm's statistics go on, so they come to be those of the client's images.
         Raises ClientError for a loss that is infinite.
         """
-        self.model.module.train()
-        with self._only("decoders") as trained:
+        with self._only("readout") as trained:
             optimizer = self._optimizer(self.settings.learning_rate, trained, {})
             batches = _in_turn([shard.alignment_batches(round_number, steps) for shard in self.shards])
             for step, batch in enumerate(batches, start=1):
@@ -122,8 +119,10 @@ class Trainer:
 
     @contextmanager
     def _only(self, part: Part) -> Iterator[dict[str, nn.Parameter]]:
-        """The parameters of a part; meanwhile the others stand still."""
-        module = self.model.module
+        """The parameters of a part, the model in training; meanwhile the others stand still."""
+        module = self.model.module.train()
+        if part == "readout" and not self.model.private:  # an encoder's own BatchNorm has to follow what was loaded
+            module.encoder.eval()
         trained = {name: tensor for name, tensor in module.named_parameters() if _belongs(name, part)}
         for name, tensor in module.named_parameters():
             tensor.requires_grad_(name in trained)

@@ -277,3 +277,9 @@ def test_weights_are_added_along_the_tree_as_well() -> None:
         nodes = add(nodes, PartialMean(place, 0, weight, tree))
     assert len(nodes) == 1
     assert np.array_equal(mean(nodes)["w"], weighted_mean(trees, weights)["w"])
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, -1.0], [float("nan"), 1.0]])
+def test_weights_without_a_positive_sum_are_refused(weights: Sequence[float]) -> None:
+    with pytest.raises(ValueError, match=r"^mean: the weights add up to \S+, which must be more than 0$"):
+        weighted_mean([tree(1), tree(2)], weights)

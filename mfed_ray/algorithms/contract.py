@@ -86,7 +86,7 @@ class Algorithm(BaseModel, ABC):
 
     ``fit`` runs where the client runs, the others where the server runs. No algorithm inherits from another. The
     server's functions see clients in the order of their names (``trainees``: of the configuration), and updates in that
-    of the clients', or, where these are added up, of the groups' names; in a round with a cohort those of its clients
+    of the clients', or, where these are averaged, of the groups' names; in a round with a cohort those of its clients
     alone.
     """
 
@@ -109,7 +109,7 @@ class Algorithm(BaseModel, ABC):
     def weight(self, client: ClientSpec) -> float | None:
         """w_k of a client, where ``aggregate`` needs no more of a group's clients than sum_k w_k x_k / sum_k w_k.
 
-        What the clients send is then added up where they train, and ``aggregate`` gets an update for each group. None,
+        What the clients send is then averaged where they train, and ``aggregate`` gets an update for each group. None,
         the default: it gets an update for each client.
         """
         del client

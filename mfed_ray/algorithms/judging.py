@@ -12,18 +12,19 @@ is averaged over judgements, with the weight MOMENTUM for the past. t goes over 
 r_t(s) < r_t(a(t)) - MARGIN. The group with most to gain goes first. A group that others follow keeps its own encoder:
 nobody follows a follower.
 
-Who follows trains decoders alone. So a task that is poor in data takes a rich one's encoder, and the rich one goes on
-as if it were alone. Nothing is averaged across tasks.
+Who follows trains decoders alone, and its own encoder stands still. So a task that is poor in data takes a rich one's
+encoder, and the rich one goes on as if it were alone. Nothing is averaged across tasks.
 
 What leaves the client: a loss for each candidate. No image, and no encoder of its own while its group follows another.
 """
 
-from collections.abc import Mapping, Sequence
-from math import exp, isnan, log
+from collections.abc import Collection, Mapping, Sequence
+from math import exp, isfinite, isnan, log
 from statistics import fmean
 
 from mfed_ray.algorithms.contract import Trainer
-from mfed_ray.messages import Instruction, Params, State, Update
+from mfed_ray.errors import ConfigError
+from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 
 MOMENTUM = 0.5
 MARGIN = 0.1
@@ -47,13 +48,14 @@ def judged_losses(trainer: Trainer, instruction: Instruction, state: State, step
 
 
 def log_ratios(groups: Mapping[str, Sequence[Update]]) -> dict[tuple[str, str], float]:
-    """The round's r_t(s), of whoever judged."""
+    """The round's r_t(s), of whoever judged; a client that has lost its way on one encoder does not count."""
     found: dict[tuple[str, str], list[float]] = {}
     for group, updates in groups.items():
         for sender in (sender for update in updates for sender in update.senders):
             losses = {name.removeprefix(_LOSS): max(loss, _LEAST) for name, loss in sender.values.items()}
-            for other, loss in losses.items():
-                found.setdefault((other, group), []).append(log(loss / losses[group]))
+            if all(map(isfinite, losses.values())):
+                for other, loss in losses.items():
+                    found.setdefault((other, group), []).append(log(loss / losses[group]))
     return {pair: fmean(values) for pair, values in found.items()}
 
 
@@ -62,11 +64,12 @@ def averaged(last: Evidence, found: Evidence) -> dict[tuple[str, str], float]:
     return dict(last) | {pair: MOMENTUM * last.get(pair, r) + (1.0 - MOMENTUM) * r for pair, r in found.items()}
 
 
-def leaders(last: Mapping[str, str], evidence: Evidence) -> dict[str, str]:
-    """a(t) of each group, from the last ones."""
+def leaders(last: Mapping[str, str], evidence: Evidence, judges: Collection[str]) -> dict[str, str]:
+    """a(t) of each group, from the last ones; only ``judges``, who have judged in the round, go over."""
     chosen = dict(last)
     wishes = []
-    for group, leader in last.items():
+    for group in judges:
+        leader = last[group]
         others = {s: r for (s, t), r in evidence.items() if t == group and (s == group or last[s] == s)}
         best = min(others, key=lambda s: others[s], default=leader)
         gain = evidence.get((leader, group), 0.0) - others.get(best, 0.0)
@@ -94,11 +97,25 @@ def leader_of(state: State, group: str) -> str:
     return str(state.values.get("leaders", {}).get(group, group))
 
 
-def candidates(state: State, group: str) -> dict[str, Params]:
+def check_judges(clients: Sequence[ClientSpec], state: State) -> None:
+    """Raises ConfigError where nobody could ever take another encoder."""
+    if all(len(candidates(state, client)) < 2 for client in clients):
+        raise ConfigError(
+            "algorithm.correlation_threshold: judged found, but no client has an image to keep back and another task "
+            "group with an encoder of the same structure; give clients two images and several tasks, or a number from "
+            "-1 to 1"
+        )
+
+
+def candidates(state: State, client: ClientSpec) -> dict[str, Params]:
     """By group: the encoders of those that follow themselves, if they have the structure of the group's own, and that.
 
-    Empty where there is nothing to choose: no other encoder, or others follow the group, so that it stays.
+    Empty where there is nothing to choose: no other encoder, no image to judge by, or others that follow the group, so
+    that it stays.
     """
+    group = client.group
+    if not any(source.kept_back for source in client.sources):
+        return {}
     if any(leader_of(state, other) == group for other in groups_of(state) if other != group):
         return {}
     own = state.params[_ENCODER + group]

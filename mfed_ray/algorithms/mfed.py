@@ -40,6 +40,7 @@ from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse
 from mfed_ray.algorithms.judging import (
     averaged,
     candidates,
+    check_judges,
     groups_of,
     judged_losses,
     leader_of,
@@ -61,7 +62,7 @@ class MFed(Algorithm):
 
     Bytes per client and round: |E| + |D| up; |E| down, and |D| where it is loaded or an anchor. Under `auto` also a
     number per parameter tensor up. Under `judged` |D| alone up where the group follows another; and in a round of
-    judgement |E| down and a number up for each candidate.
+    judgement |E| down and a number up for each candidate, but for the |E| that it loads anyway.
     """
 
     decoder_proximal_weight: float = Field(0.01, ge=0.0)
@@ -143,6 +144,8 @@ class MFed(Algorithm):
             encoder = encoder_of(model)
             params[f"encoder/{group}"] = encoders.setdefault(tuple(map(id, encoder.values())), encoder)
             params[f"decoder/{group}"] = decoders_of(model)
+        if tau == "judged":
+            check_judges(clients, State(params))
         return State(params)
 
     def _check_evidence(self, clients: Sequence[ClientSpec]) -> None:
@@ -159,13 +162,13 @@ class MFed(Algorithm):
         encoder, decoder = state.params[f"encoder/{leader}"], state.params[f"decoder/{client.group}"]
         load = (encoder, decoder) if self.decoder_init == "global" else (encoder,)
         anchor = (decoder,) if self.decoder_proximal_weight else ()
-        parts: tuple[Part, ...] = ("model",) if leader == client.group else ("decoders",)
+        parts: tuple[Part, ...] = ("model",) if leader == client.group else ("readout",)
         return Instruction(
             client.name,
             round_number,
             load,
             (*anchor, encoder) if self.encoder_proximal_weight else anchor,
-            candidates(state, client.group) if self._is_judged(round_number) else {},
+            candidates(state, client) if self._is_judged(round_number) else {},
             parts,
         )
 
@@ -227,8 +230,9 @@ class MFed(Algorithm):
     ) -> tuple[State, Diagnostics]:
         """Average within groups, weigh what was judged, and settle who follows whom."""
         last = {group: leader_of(state, group) for group in groups_of(state)}
-        evidence = averaged({(s, t): r for s, t, r in state.values.get("evidence", [])}, log_ratios(groups))
-        chosen = leaders(last, evidence)
+        found = log_ratios(groups)
+        evidence = averaged({(s, t): r for s, t, r in state.values.get("evidence", [])}, found)
+        chosen = leaders(last, evidence, {group for _, group in found})
         aggregated = {f"encoder/{group}": tree for group, mean in means.items() if (tree := encoder_of(mean))}
         aggregated |= {f"decoder/{group}": decoders_of(mean) for group, mean in means.items()}
         values = {"evidence": _listed(evidence), "leaders": chosen}

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 
 import numpy as np
-from numpy.random import Generator
 
 from mfed_ray.data.sample import Dataset
 from mfed_ray.errors import DataError
@@ -52,26 +51,50 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
     named = clients_by_name(experiment)
     shards = _shards(experiment, datasets, named)
     held_out = {clients: _held_out(experiment, datasets, clients) for clients in experiment.clients}
-    keeps_back = experiment.algorithm.keeps_back
-    specs = []
+    usable: dict[str, tuple[str, ...]] = {}
     for name, clients in named.items():
-        shard = shards[name]
-        usable = tuple(i for i in shard if _trainable(datasets[clients.data], i, clients.tasks))
-        if not usable:
+        usable[name] = tuple(i for i in shards[name] if _trainable(datasets[clients.data], i, clients.tasks))
+        if not usable[name]:
             raise DataError(
-                f"client {name}: its shard of {len(shard)} images of data.{clients.data} has none with targets for "
-                f"{', '.join(clients.tasks)}; give it more images or fewer clients"
+                f"client {name}: its shard of {len(shards[name])} images of data.{clients.data} has none with targets "
+                f"for {', '.join(clients.tasks)}; give it more images or fewer clients"
             )
-        kept_back = _kept_back(usable, generator(experiment.seed, "kept_back", name)) if keeps_back else ()
-        trained = tuple(image_id for image_id in usable if image_id not in kept_back)
-        specs.append(ClientSpec.of(name, clients.tasks, clients.data, trained, held_out[clients], kept_back))
-    return specs
+    kept_back = _kept_back(experiment, usable) if experiment.algorithm.keeps_back else {}
+    return [
+        ClientSpec.of(
+            name,
+            clients.tasks,
+            clients.data,
+            _without(kept_back, named, name, usable[name]),
+            held_out[clients],
+            kept_back.get(name, ()),
+        )
+        for name, clients in named.items()
+    ]
 
 
-def _kept_back(image_ids: Sequence[str], rng: Generator) -> tuple[str, ...]:
-    """One image in four, two at most; one of two or three, and none of one."""
-    count = min(max(len(image_ids) // 4, 1), 2) if len(image_ids) > 1 else 0
-    return tuple(image_ids[position] for position in sorted(rng.permutation(len(image_ids))[:count].tolist()))
+def _kept_back(experiment: Experiment, usable: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """By client: one image in four, two at most; one of two or three, and none of one."""
+    found = {}
+    for name, image_ids in usable.items():
+        count = min(max(len(image_ids) // 4, 1), 2) if len(image_ids) > 1 else 0
+        order = generator(experiment.seed, "kept_back", name).permutation(len(image_ids))
+        found[name] = tuple(image_ids[position] for position in sorted(order[:count].tolist()))
+    return found
+
+
+def _without(
+    kept_back: Mapping[str, Sequence[str]], named: Mapping[str, Clients], name: str, image_ids: Sequence[str]
+) -> tuple[str, ...]:
+    """The client's images but for those that any client of the same data keeps back. Raises DataError for none."""
+    gone = {i for other, ids in kept_back.items() if named[other].data == named[name].data for i in ids}
+    left = tuple(image_id for image_id in image_ids if image_id not in gone)
+    if not left:
+        raise DataError(
+            f"client {name}: the clients of data.{named[name].data} keep back all its {len(image_ids)} images; give it "
+            "more images, or another algorithm.correlation_threshold"
+        )
+    return left
 
 
 def _check_tasks(experiment: Experiment, datasets: Mapping[str, Dataset]) -> None:

@@ -21,9 +21,9 @@ class Job:
     evaluate: bool = False
     """Whether a client that has trained is evaluated as well, before any aggregation."""
     place: int = 0
-    """Of a client that is added up: its place in the sum of its task group."""
+    """Of a client that is averaged: its place in the mean of its task group."""
     weight: float | None = None
-    """Its weight in that sum; None: what it sends reaches the server as it is."""
+    """Its weight in that mean; None: what it sends reaches the server as it is."""
     floors: bool = False
     """Whether an evaluation also tells what constant predictions reach."""
 

@@ -36,7 +36,9 @@ def correlation_matrices(study: Study) -> ReportFigure:
     caption = (
         f"Mean over {seeds_of(study.runs[study.runs['variant'].isin(shown)])}. A filled dot marks a pair that was "
         "fused in all seeds, an open one in some: the encoder of the column's group went into that of the row's. The "
-        "colours' range is symmetric about 0; the diagonal, which is 1, is left out."
+        "colours' range is symmetric about 0; the diagonal is left out. Where M-Fed judges (correlation_threshold: "
+        "judged), the colour is the share of its loss that the row's group would save on the encoder of the column's, "
+        "and a dot marks whose encoder it takes."
         f"{explained(shown)}"
     )
     return ReportFigure(name, title, caption, panels)
@@ -44,7 +46,7 @@ def correlation_matrices(study: Study) -> ReportFigure:
 
 def _panel(study: Study, variant: str) -> Panel:
     rows = study.correlations[study.correlations["variant"] == variant]
-    groups = list(dict.fromkeys(str(group) for group in rows["group"]))
+    groups = list(dict.fromkeys(str(group) for column in ("group", "other") for group in rows[column]))
     matrices = _matrices(rows, groups)
     limit = _limit(matrices)
     letters = [_letter(index) for index in range(len(groups))]

@@ -16,7 +16,7 @@ SYMBOLS = {
 """What M-Fed's paper calls its hyper-parameters: names of variants would not fit a column."""
 
 
-FLOOR_IS = "The floor is what the best prediction that is the same for every image reaches."
+FLOOR_IS = "The floor is what the best prediction that is the same at every pixel of every image reaches."
 
 
 def number(value: float, digits: int = 4) -> str:

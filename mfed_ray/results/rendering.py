@@ -55,6 +55,7 @@ def cells(table: pd.DataFrame, number: Callable[[str], str] = str, prose: Callab
 def _with_floors(read: pd.DataFrame, table: pd.DataFrame, number: Callable[[str], str]) -> pd.DataFrame:
     """The cells with a row of floors below each experiment's variants."""
     parts = []
+    table = table.reset_index(drop=True)  # as the cells are
     for _, own in table.groupby(("experiment", ""), sort=False):
         part = read.loc[own.index]
         names = [pair[0] for pair in own.columns if pair[1] == FLOOR]

@@ -69,7 +69,11 @@ CORRELATIONS = {
     "correlation": "float64",
     "fused": "bool",
 }
-"""One row per round and ordered pair of task groups: ``other``'s encoder was ``fused`` into ``group``'s, or not."""
+"""One row per round and ordered pair of task groups: ``other``'s encoder was ``fused`` into ``group``'s, or not.
+
+Where M-Fed judges, ``correlation`` is the share of its loss that ``group`` would save on ``other``'s encoder, and
+``fused`` whether it takes that.
+"""
 
 Row = Mapping[str, Any]
 

@@ -49,7 +49,7 @@ class Reply:
 
 
 class ClientActor:
-    """A worker in its own process. Parameters and states travel as references to the object store.
+    """A worker in its own process. Parameters, but for small trees, and states travel as references to the store.
 
     Every call brings the reference of the run that it belongs to (``setup``): so an actor that Ray restarted needs
     nothing that it lost, and an actor serves one run after another. The worker of the last run is kept.

@@ -58,7 +58,7 @@ class Worker:
         self._make_trainer = make_trainer
 
     def run(self, jobs: Sequence[Job], states: Mapping[str, State]) -> Outcome:
-        """Do the jobs in the order given; clients that are added up stand in the order of their places.
+        """Do the jobs in the order given; clients that are averaged stand in the order of their places.
 
         Raises ClientError, or the MfedError that a client ended with.
         """

@@ -1,6 +1,6 @@
-"""For each kind of task the constant prediction, the same for every image, that does best on given targets.
+"""For each kind of task the prediction that does best on given targets, if it is one at all pixels of all images.
 
-What it reaches is the task's floor (``mfed_ray.tasks.floor``): a model has to look at images to do better.
+What it reaches is the task's floor (``mfed_ray.tasks.floor``).
 """
 
 from collections.abc import Callable, Iterable

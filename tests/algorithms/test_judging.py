@@ -1,5 +1,6 @@
 """Who takes whose encoder: the evidence and the rule by hand, and a judgement of toy clients."""
 
+import math
 from math import log
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from mfed_ray.algorithms.judging import averaged, candidates, judged_losses, leaders, log_ratios, saved
 from mfed_ray.algorithms.mfed import MFed
+from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Instruction, State, Update
 from tests.algorithms.toy import ToyTrainer
 
@@ -15,6 +17,10 @@ ONE = np.ones(1, np.float32)
 
 def judged(client: str, group: str, **losses: float) -> Update:
     return Update(client, group, 1, {}, {f"loss/{name}": loss for name, loss in losses.items()})
+
+
+def client(group: str) -> ClientSpec:
+    return ClientSpec.of(f"{group}-0", (group,), "toy", ("1",), kept_back=("2",))
 
 
 def numbers(*values: float) -> dict[str, np.ndarray]:
@@ -42,6 +48,24 @@ def test_a_loss_of_zero_is_as_good_as_a_very_small_one() -> None:
     assert found["b", "a"] == pytest.approx(log(1e-12))
 
 
+@pytest.mark.parametrize("loss", [math.inf, math.nan])
+def test_a_client_that_has_lost_its_way_does_not_count(loss: float) -> None:
+    assert log_ratios({"a": [judged("a-0", "a", a=1.0, b=loss)]}) == {}
+    assert log_ratios({"a": [judged("a-0", "a", a=loss, b=1.0), judged("a-1", "a", a=1.0, b=1.0)]})["b", "a"] == 0.0
+
+
+def test_judging_that_could_never_act_is_refused() -> None:
+    algorithm = MFed(correlation_threshold="judged")
+    zero = np.zeros(1, np.float32)
+    models = {group: {**numbers(0), f"decoders.{group}.w": zero} for group in "ab"}
+    algorithm.init([client("a"), client("b")], models)
+    with pytest.raises(ConfigError, match="judged found, but no client has an image to keep back and another"):
+        algorithm.init([client("a")], {"a": models["a"]})
+    nothing = [ClientSpec.of(f"{group}-0", (group,), "toy", ("1",)) for group in "ab"]
+    with pytest.raises(ConfigError, match="give clients two images and several tasks"):
+        algorithm.init(nothing, models)
+
+
 def test_the_past_has_half_the_weight() -> None:
     last = {("b", "a"): -1.0, ("c", "a"): 2.0}
     assert averaged(last, {("b", "a"): 0.0, ("d", "a"): 4.0}) == {("b", "a"): -0.5, ("c", "a"): 2.0, ("d", "a"): 4.0}
@@ -60,36 +84,38 @@ ALONE = {"a": "a", "b": "b", "c": "c"}
 
 def test_a_group_goes_over_to_the_best_beyond_the_margin() -> None:
     evidence = {("a", "a"): 0.0, ("b", "a"): -0.5, ("c", "a"): -0.6, ("c", "b"): -0.09}
-    assert leaders(ALONE, evidence) == {"a": "c", "b": "b", "c": "c"}
-    assert leaders(ALONE, {}) == ALONE
+    assert leaders(ALONE, evidence, ALONE) == {"a": "c", "b": "b", "c": "c"}
+    assert leaders(ALONE, evidence, ["b", "c"]) == ALONE  # a has not judged in this round
+    assert leaders(ALONE, {}, ALONE) == ALONE
 
 
 def test_who_gains_most_goes_first_and_a_group_that_is_followed_stays() -> None:
     # b would take a's, but a, who gains more, has taken b's
     evidence = {("b", "a"): -0.5, ("a", "b"): -0.3}
-    assert leaders(ALONE, evidence) == {"a": "b", "b": "b", "c": "c"}
+    assert leaders(ALONE, evidence, ALONE) == {"a": "b", "b": "b", "c": "c"}
     # c has gone to b first, so a, whose best is c, waits
-    assert leaders(ALONE, {("b", "c"): -0.7, ("c", "a"): -0.5}) == {"a": "a", "b": "b", "c": "b"}
+    assert leaders(ALONE, {("b", "c"): -0.7, ("c", "a"): -0.5}, ALONE) == {"a": "a", "b": "b", "c": "b"}
 
 
 def test_a_follower_stays_until_another_is_better_by_the_margin() -> None:
     last = {"a": "b", "b": "b", "c": "c"}
-    assert leaders(last, {("b", "a"): 0.05, ("c", "a"): 0.0}) == last
-    assert leaders(last, {("b", "a"): 0.05, ("a", "a"): 0.0}) == last
-    assert leaders(last, {("b", "a"): 0.2, ("a", "a"): 0.0})["a"] == "a"
-    assert leaders(last, {("b", "a"): -0.2, ("c", "a"): -0.4})["a"] == "c"
+    assert leaders(last, {("b", "a"): 0.05, ("c", "a"): 0.0}, last) == last
+    assert leaders(last, {("b", "a"): 0.05, ("a", "a"): 0.0}, last) == last
+    assert leaders(last, {("b", "a"): 0.2, ("a", "a"): 0.0}, last)["a"] == "a"
+    assert leaders(last, {("b", "a"): -0.2, ("c", "a"): -0.4}, last)["a"] == "c"
     # evidence of one that has become a follower since counts for nothing
-    assert leaders({"a": "a", "b": "c", "c": "c"}, {("b", "a"): -0.9})["a"] == "a"
+    assert leaders({"a": "a", "b": "c", "c": "c"}, {("b", "a"): -0.9}, ["a"])["a"] == "a"
 
 
 def test_candidates_are_those_who_follow_themselves_and_the_own() -> None:
     trees = {"encoder/a": numbers(1), "encoder/b": numbers(2), "encoder/c": numbers(3), "encoder/d": numbers(4, 4)}
-    assert list(candidates(State(trees), "a")) == ["a", "b", "c"]  # d has another structure
-    assert candidates(State(trees), "d") == {}
+    assert list(candidates(State(trees), client("a"))) == ["a", "b", "c"]  # d has another structure
+    assert candidates(State(trees), client("d")) == {}
+    assert candidates(State(trees), ClientSpec.of("a-1", ("a",), "toy", ("1",))) == {}  # it keeps nothing back
     following = State(trees, {"leaders": {"a": "b"}})
-    assert candidates(following, "b") == {}  # it is followed
-    assert list(candidates(following, "a")) == ["a", "b", "c"]
-    assert list(candidates(following, "c")) == ["b", "c"]
+    assert candidates(following, client("b")) == {}  # it is followed
+    assert list(candidates(following, client("a"))) == ["a", "b", "c"]
+    assert list(candidates(following, client("c"))) == ["b", "c"]
 
 
 def test_a_client_judges_with_decoders_that_have_had_their_steps() -> None:
@@ -105,8 +131,7 @@ def test_a_client_judges_with_decoders_that_have_had_their_steps() -> None:
     assert judged_losses(none, instruction, State(), steps=1) == {}
 
 
-A = ClientSpec.of("a-0", ("a",), "toy", ("1",))
-B = ClientSpec.of("b-0", ("b",), "toy", ("1",))
+A, B = client("a"), client("b")
 
 
 def test_a_follower_by_hand() -> None:
@@ -133,7 +158,7 @@ def test_a_follower_by_hand() -> None:
     assert [server.params[f"encoder/{group}"]["encoder.w"].tolist() for group in "ab"] == [[5], [2]]
 
     instruction = algorithm.instruct(server, B, 3)
-    assert (instruction.candidates, instruction.parts) == ({}, ("decoders",))
+    assert (instruction.candidates, instruction.parts) == ({}, ("readout",))
     fit = algorithm.fit(trainer, instruction, fit.state)
     # a's 5 and its own decoder's 2 make 7: a quarter of 8 - 7 for the decoder
     assert {name: value.tolist() for name, value in fit.params.items()} == {"decoders.b.w": [2.25]}

@@ -54,7 +54,7 @@ class ToyTrainer:
         """Steps of the decoders, on the batches from the first."""
         del round_number
         for step in range(steps):
-            self._step(self.batches[step % len(self.batches)], (), "decoders")
+            self._step(self.batches[step % len(self.batches)], (), "readout")
 
     def judge(self) -> float:
         """The mean over the batches that are kept back, summed over their tasks."""

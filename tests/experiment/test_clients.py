@@ -338,3 +338,30 @@ def test_images_are_kept_back_where_the_algorithm_judges_by_them(tiny: MakeExper
     for before, after in zip(whole, parted, strict=True):
         assert sorted(before.train_ids) == sorted((*after.train_ids, *after.sources[0].kept_back))
     assert make_clients(judging) == parted
+
+
+def test_nobody_trains_on_what_any_client_of_the_data_keeps_back(tiny: MakeExperiment) -> None:
+    """Where every task is dealt every image, an image of one client lies in shards of the other tasks as well."""
+    clients = [{"tasks": [task], "data": "scenes", "count": 2} for task in ("saliency", "surface_normals")]
+    sections = {"clients": clients, "partition": {"across": "task"}}
+    judging = make_clients(tiny(**sections, algorithm={"name": "mfed", "correlation_threshold": "judged"}))
+    kept = {image_id for client in judging for image_id in client.sources[0].kept_back}
+    assert len(kept) > 2
+    assert all(client.sources[0].kept_back for client in judging)
+    assert not any(kept & set(client.train_ids) for client in judging)
+    whole = make_clients(tiny(**sections))
+    for before, after in zip(whole, judging, strict=True):
+        assert after.train_ids == tuple(image_id for image_id in before.train_ids if image_id not in kept)
+
+
+def test_a_client_whose_images_are_all_kept_back(tiny: MakeExperiment) -> None:
+    clients = [{"tasks": [task], "data": "scenes", "count": 8} for task in ("saliency", "surface_normals")]
+    message = r"^client \S+: the clients of data.scenes keep back all its 2 images; give it more images, or another "
+    with pytest.raises(DataError, match=message):
+        make_clients(
+            tiny(
+                clients=clients,
+                partition={"across": "task"},
+                algorithm={"name": "mfed", "correlation_threshold": "judged"},
+            )
+        )
