@@ -14,6 +14,7 @@ from mfed_ray.data.settings import InputSize
 from mfed_ray.loading import network_input
 from mfed_ray.messages import Params, State
 from mfed_ray.models.multitask import MultiTaskModel
+from mfed_ray.params import ENCODER
 
 Values = dict[str, NDArray[np.float32]]
 
@@ -45,6 +46,11 @@ class LoadedModel:
     def own(self) -> Values:
         """Copies of those that never do."""
         return _copied(self._own)
+
+    @cached_property
+    def has_own_encoder_statistics(self) -> bool:
+        """Whether statistics of the encoder's BatchNorm never leave a client."""
+        return any(name.startswith(ENCODER) for name in self._own)
 
     @cached_property
     def _shared(self) -> dict[str, Tensor]:

@@ -121,7 +121,7 @@ class Trainer:
     def _only(self, part: Part) -> Iterator[dict[str, nn.Parameter]]:
         """The parameters of a part, the model in training; meanwhile the others stand still."""
         module = self.model.module.train()
-        if part == "readout" and not self.model.private:  # an encoder's own BatchNorm has to follow what was loaded
+        if part == "readout" and not self.model.has_own_encoder_statistics:  # they have to follow what was loaded
             module.encoder.eval()
         trained = {name: tensor for name, tensor in module.named_parameters() if _belongs(name, part)}
         for name, tensor in module.named_parameters():

@@ -358,9 +358,11 @@ def test_detectors_load_the_same_with_workers(tiny_coco: MakeExperiment) -> None
 def test_alignment_trains_decoders_alone_at_the_first_rate(tiny: MakeExperiment) -> None:
     """Under a schedule that ends at 0, the last round's training would stand still. The encoder does, BatchNorm's
     statistics too."""
-    trainer = first_trainer(tiny(local={"schedule": "cosine", "weight_decay": 0.0}))
+    sections = {"local": {"schedule": "cosine", "weight_decay": 0.0}, "model": {"normalisation": "average"}}
+    trainer = first_trainer(tiny(**sections))
     trainer.start(State())
     before = trainer.shared()
+    assert any(name.startswith("encoder.") and name.endswith("running_mean") for name in before)
     trainer.align(trainer.rounds + 1, 2)
     once = trainer.shared()
     moved = {name for name in before if not np.array_equal(once[name], before[name])}
@@ -369,6 +371,16 @@ def test_alignment_trains_decoders_alone_at_the_first_rate(tiny: MakeExperiment)
     trainer.start(State())
     trainer.align(trainer.rounds + 1, 2)
     assert all(np.array_equal(value, once[name]) for name, value in trainer.shared().items())
+
+
+def test_statistics_that_never_leave_a_client_follow_the_encoder_that_was_loaded(tiny: MakeExperiment) -> None:
+    trainer = first_trainer(tiny(model={"normalisation": "local"}))
+    trainer.start(State())
+    assert trainer.state() == State()
+    trainer.train(1, parts=("readout",))
+    kept = trainer.state().params["model"]
+    assert "encoder.bn1.running_mean" in kept
+    assert "encoder.bn1.weight" not in kept
 
 
 def test_alignment_goes_over_its_images_as_often_as_it_takes(tiny: MakeExperiment) -> None:
