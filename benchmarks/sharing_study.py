@@ -1,9 +1,10 @@
-"""When sharing an encoder across tasks pays: a task poor in data beside a rich one, related and not, five seeds.
+"""When sharing an encoder across tasks pays: a task poor in data beside a rich one, related and not.
 
-    python benchmarks/sharing_study.py [--processes 2] [--seeds 0 1 2 3 4] [--settings related unrelated scenes]
+    python benchmarks/sharing_study.py --settings related --figure docs/sharing_study.svg
+    python benchmarks/sharing_study.py --settings unrelated scenes --seeds 0 1 2
 
-Runs ``experiments/textures.yaml`` for every setting, method and seed (what is finished is not run again), prints the
-tables and writes the figure of ``docs/sharing_study.md``.
+Runs ``experiments/textures.yaml`` for every setting, method and seed in ``--out`` (what is finished is not run again),
+and prints the tables of ``docs/sharing_study.md``.
 
 A method's share of the ceiling's gain is (M - M_FedAvg) / (M_ceiling - M_FedAvg) of the poor task, M the mean over
 seeds, the ceiling one encoder for all tasks on all data. p: two-sided paired t-test over seeds of the poor task against
@@ -28,7 +29,6 @@ from mfed_ray.results.comparison import holm
 from mfed_ray.results.loading import load_results
 
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments/textures.yaml"
-FIGURE = Path(__file__).resolve().parents[1] / "docs/sharing_study.svg"
 
 METHODS = {
     "local": "{name: local}",
@@ -144,7 +144,7 @@ def _told(values: "pd.Series[float]") -> str:
     return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
 
 
-def draw(found: dict[str, pd.DataFrame]) -> None:
+def draw(found: dict[str, pd.DataFrame], path: Path) -> None:
     """The poor task by method: each seed and the mean, floor and ceiling as lines."""
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "mfed"})
     figure, places = plt.subplots(1, len(found), figsize=(5.5 * len(found), 4.2), layout="constrained", squeeze=False)
@@ -159,9 +159,9 @@ def draw(found: dict[str, pd.DataFrame]) -> None:
         for name, style in ((CEILING, "-"), ("ceiling of a task", "--"), ("floor", ":")):
             axes.axhline(poor.get_group(name).mean(), color="black", linewidth=0.9, linestyle=style, label=name)
         axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
-        axes.set_title(f"{setting}: {SETTINGS[setting].poor}, four images a client")
+        axes.set(title=f"{setting}: {SETTINGS[setting].poor}, four images a client", ylabel="headline metric")
         axes.legend(frameon=False, fontsize=8, loc="lower right")
-    figure.savefig(FIGURE, metadata={"Date": None})
+    figure.savefig(path)
 
 
 def main() -> None:
@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="runs side by side, one core each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    parser.add_argument("--figure", type=Path, help="an SVG or PNG")
     asked = parser.parse_args()
     found = {}
     for setting in asked.settings:
@@ -180,7 +181,8 @@ def main() -> None:
             list(pool.map(lambda job: run(asked.out, *job), jobs[1:]))
         found[setting] = scores(asked.out, setting, asked.seeds)
         print(f"\n{setting}\n{_markdown(table(found[setting], SETTINGS[setting]))}", flush=True)
-    draw(found)
+    if asked.figure:
+        draw(found, asked.figure)
 
 
 if __name__ == "__main__":
