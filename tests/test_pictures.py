@@ -60,6 +60,16 @@ def drawn(dense: Path, objects: Path) -> dict[str, Pictures]:
     return {one.task: one for folder in (dense, objects) for one in draw_pictures(folder)}
 
 
+def test_a_run_whose_clients_keep_images_back(tmp_path: Path, tiny: MakeExperiment) -> None:
+    """The folder does not say which; nobody needs to know for a picture."""
+    clients = [{"tasks": [task], "data": "scenes"} for task in ("saliency", "surface_normals")]
+    experiment = tiny(clients=clients, algorithm={"name": "mfed", "correlation_threshold": "judged"})
+    assert {one.task for one in draw_pictures(finished(RunFolder(tmp_path / "run"), experiment))} == {
+        "saliency",
+        "surface_normals",
+    }
+
+
 def test_one_image_for_each_task_of_its_first_client(drawn: dict[str, Pictures]) -> None:
     clients = {task: one.client for task, one in drawn.items()}
     assert clients == {

@@ -19,6 +19,7 @@ What leaves the client: a loss for each candidate. No image, and no encoder of i
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
 from math import exp, isfinite, isnan, log
 from statistics import fmean
 
@@ -97,13 +98,14 @@ def leader_of(state: State, group: str) -> str:
     return str(state.values.get("leaders", {}).get(group, group))
 
 
-def check_judges(clients: Sequence[ClientSpec], state: State) -> None:
-    """Raises ConfigError where nobody could ever take another encoder."""
-    if all(len(candidates(state, client)) < 2 for client in clients):
+def check_structures(state: State) -> None:
+    """Raises ConfigError where no group could ever take another's encoder."""
+    groups = groups_of(state)
+    shapes = [_shapes(state.params[_ENCODER + group]) for group in groups]
+    if not any(a == b for a, b in combinations(shapes, 2)):
         raise ConfigError(
-            "algorithm.correlation_threshold: judged found, but no client has an image to keep back and another task "
-            "group with an encoder of the same structure; give clients two images and several tasks, or a number from "
-            "-1 to 1"
+            f"algorithm.correlation_threshold: judged found, but of the task groups {', '.join(groups)} no two have an "
+            "encoder of one structure; give clients several tasks and one encoder, or a number from -1 to 1"
         )
 
 

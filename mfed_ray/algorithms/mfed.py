@@ -40,7 +40,7 @@ from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse
 from mfed_ray.algorithms.judging import (
     averaged,
     candidates,
-    check_judges,
+    check_structures,
     groups_of,
     judged_losses,
     leader_of,
@@ -145,7 +145,7 @@ class MFed(Algorithm):
             params[f"encoder/{group}"] = encoders.setdefault(tuple(map(id, encoder.values())), encoder)
             params[f"decoder/{group}"] = decoders_of(model)
         if tau == "judged":
-            check_judges(clients, State(params))
+            check_structures(State(params))
         return State(params)
 
     def _check_evidence(self, clients: Sequence[ClientSpec]) -> None:

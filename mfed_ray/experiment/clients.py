@@ -74,12 +74,17 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
 
 
 def _kept_back(experiment: Experiment, usable: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """By client: one image in four, two at most; one of two or three, and none of one."""
+    """By client: one image in four, two at most; one of two or three, none of one. Raises DataError for none at all."""
     found = {}
     for name, image_ids in usable.items():
         count = min(max(len(image_ids) // 4, 1), 2) if len(image_ids) > 1 else 0
         order = generator(experiment.seed, "kept_back", name).permutation(len(image_ids))
         found[name] = tuple(image_ids[position] for position in sorted(order[:count].tolist()))
+    if not any(found.values()):
+        raise DataError(
+            "algorithm: judges by images that clients keep back, but each client has a single one; give a client two "
+            "at least, or take another algorithm.correlation_threshold"
+        )
     return found
 
 

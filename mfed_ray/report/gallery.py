@@ -80,5 +80,5 @@ def montage(rows: Sequence[PictureRow]) -> Panel:
             axes.set_axis_off()
             axes.set_anchor("N")
             axes.set_title(picture.heading, fontweight="normal", fontsize=7)
-        line[0].set_title(row.label, fontsize=7)
+        line[0].set_title(row.label.replace(", ", "\n"), fontsize=7)  # small pictures have no room for it in one line
     return Panel("", " ".join(picture.alt for row in rows for picture in row.pictures), figure)

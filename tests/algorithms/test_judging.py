@@ -59,11 +59,11 @@ def test_judging_that_could_never_act_is_refused() -> None:
     zero = np.zeros(1, np.float32)
     models = {group: {**numbers(0), f"decoders.{group}.w": zero} for group in "ab"}
     algorithm.init([client("a"), client("b")], models)
-    with pytest.raises(ConfigError, match="judged found, but no client has an image to keep back and another"):
+    with pytest.raises(ConfigError, match="judged found, but of the task groups a no two have an encoder of one"):
         algorithm.init([client("a")], {"a": models["a"]})
-    nothing = [ClientSpec.of(f"{group}-0", (group,), "toy", ("1",)) for group in "ab"]
-    with pytest.raises(ConfigError, match="give clients two images and several tasks"):
-        algorithm.init(nothing, models)
+    models["b"] = {**numbers(0, 0), "decoders.b.w": zero}
+    with pytest.raises(ConfigError, match="task groups a, b no two"):
+        algorithm.init([client("a"), client("b")], models)
 
 
 def test_the_past_has_half_the_weight() -> None:

@@ -365,3 +365,9 @@ def test_a_client_whose_images_are_all_kept_back(tiny: MakeExperiment) -> None:
                 algorithm={"name": "mfed", "correlation_threshold": "judged"},
             )
         )
+
+
+def test_judging_where_every_client_has_one_image(tiny: MakeExperiment) -> None:
+    clients = [{"tasks": [task], "data": "scenes", "count": 8} for task in ("saliency", "surface_normals")]
+    with pytest.raises(DataError, match=r"^algorithm: judges by images that clients keep back, but each client has a "):
+        make_clients(tiny(clients=clients, algorithm={"name": "mfed", "correlation_threshold": "judged"}))
