@@ -7,8 +7,8 @@ Runs ``experiments/textures.yaml`` for every setting, method and seed in ``--out
 and prints the tables of ``docs/sharing_study.md``.
 
 A method's share of the ceiling's gain is (M - M_FedAvg) / (M_ceiling - M_FedAvg) of the poor task, M the mean over
-seeds, the ceiling one encoder for all tasks on all data. p: two-sided paired t-test over seeds of the poor task against
-FedAvg, adjusted for all methods of the setting (Holm).
+seeds, the ceiling one encoder for all tasks on all data; empty where the ceiling is not above FedAvg. p: two-sided
+paired t-test over seeds of the poor task against FedAvg, adjusted for all methods of the setting (Holm).
 """
 
 import argparse
@@ -125,7 +125,7 @@ def table(found: pd.DataFrame, setting: Setting) -> pd.DataFrame:
             {
                 "method": name,
                 f"{setting.poor} (poor)": _told(poor[name]),
-                "of the ceiling's gain": f"{100 * share:+.0f} %",
+                "of the ceiling's gain": f"{100 * share:+.0f} %" if room > 0 else "",
                 "Holm p": f"{p[name]:.4f}" if name in p else "",
                 f"{setting.rich} (rich)": _told(rich[name]),
                 "against FedAvg": f"{change:+.1f} %",
