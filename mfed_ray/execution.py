@@ -1,13 +1,14 @@
 """One run from its configuration to its last round, in this process; its clients live where its host has them."""
 
 import tempfile
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mfed_ray.environment import environment
-from mfed_ray.errors import RunFolderError
-from mfed_ray.experiment import Experiment
+from mfed_ray.errors import ConfigError, RunFolderError
+from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.experiment.identity import identity
@@ -30,7 +31,7 @@ def simulate(
     """
     with _workplace(place) as (path, keep):
         folder, config = RunFolder(path), experiment.resolved()
-        folder.check(config, FREE_KEYS)
+        folder.check(config, FREE_KEYS, _with_defaults)
         if is_finished(folder, experiment.rounds, experiment.evaluation.stages):
             return
         located = experiment.located(directory)
@@ -42,6 +43,14 @@ def simulate(
         with folder.locked(patience):
             run, started = identity(experiment), environment(directory)
             yield from recorded(simulation, backend, folder, config, run, started, start.headlines, keep)
+
+
+def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's config with the keys that came after it was made; as it is where it cannot be read any more."""
+    try:
+        return parse_experiment(config).resolved()
+    except ConfigError:
+        return config
 
 
 @contextmanager

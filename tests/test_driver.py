@@ -84,6 +84,26 @@ def test_a_folder_of_another_config_is_refused_and_kept(tiny: MakeExperiment, tm
     assert contents(tmp_path) == before
 
 
+def test_a_run_of_before_some_keys_goes_on(tiny: MakeExperiment, tmp_path: Path) -> None:
+    """Its config.yaml lacks keys that came later; the rows go on under the id that they have."""
+    experiment = tiny(rounds=2)
+    events = run(experiment, tmp_path)
+    while not any(tmp_path.glob("checkpoints/round_000001")):
+        next(events)
+    events.close()  # type: ignore[attr-defined]
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del config["model"]["width"], config["algorithm"]["judge_every"], config["algorithm"]["judge_steps"]
+    for clients in config["clients"]:
+        del clients["images"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    follow(experiment, tmp_path)
+    metrics = load_results(tmp_path)
+    assert set(metrics["run_id"]) == {identity(experiment).run_id}
+    assert set(metrics["round"]) == {0, 1, 2}
+    with pytest.raises(RunFolderError, match=r"another model\.width; choose another folder with --out"):
+        follow(tiny(rounds=2, model={"width": 16}), tmp_path)
+
+
 @pytest.mark.parametrize("backend", ["serial", "ray"])
 @pytest.mark.usefixtures("ray_cluster")
 def test_wrong_data_is_reported_before_a_folder_is_made(tiny: MakeExperiment, tmp_path: Path, backend: str) -> None:

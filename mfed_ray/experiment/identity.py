@@ -8,6 +8,13 @@ from typing import Any
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.messages import RunIdentity
 
+_LATER: Mapping[str, Mapping[str, Any]] = {
+    "model": {"width": 64},
+    "clients": {"images": None},
+    "algorithm": {"judge_every": 3, "judge_steps": 20},
+}
+"""Keys that came after runs had been made, and what was true of those. With these values they do not count in an id."""
+
 
 def identity(experiment: Experiment) -> RunIdentity:
     """The run's names in the tables.
@@ -15,13 +22,21 @@ def identity(experiment: Experiment) -> RunIdentity:
     Its id is NAME-ALGORITHM-SETTING-HYPERPARAMETERS-seedSEED: a digest of all else that can change its results, which
     runs must share to be compared, and one of the algorithm's own values.
     """
-    config = experiment.resolved()
+    config = {key: _counting(value, _LATER.get(key, {})) for key, value in experiment.resolved().items()}
     setting = {key: value for key, value in config.items() if key not in ("algorithm", "runtime", "seed")}
     setting["threads"] = experiment.runtime.threads_per_client
     name, algorithm, seed = experiment.name, experiment.algorithm_name, experiment.seed
     digest = _digest(setting)
     run_id = f"{name}-{algorithm}-{digest}-{_digest(config['algorithm'])}-seed{seed}"
     return RunIdentity(run_id, name, algorithm, seed, digest)
+
+
+def _counting(section: Any, later: Mapping[str, Any]) -> Any:
+    if isinstance(section, list):
+        return [_counting(one, later) for one in section]
+    if not isinstance(section, Mapping):
+        return section
+    return {key: value for key, value in section.items() if key not in later or value != later[key]}
 
 
 def _digest(tree: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,16 +35,22 @@ class RunFolder:
         """Folder of the checkpoints."""
         return self.path / CHECKPOINTS
 
-    def check(self, config: Mapping[str, Any], free: frozenset[str]) -> None:
+    def check(
+        self,
+        config: Mapping[str, Any],
+        free: frozenset[str],
+        completed: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda found: found,
+    ) -> None:
         """Whether a run of this config may live here: in a new or empty folder, or where an equal run began.
 
-        Configs may differ in the dotted keys ``free``. Raises RunFolderError.
+        Configs may differ in the dotted keys ``free``; ``completed`` adds to the one that is found what it may lack.
+        Raises RunFolderError.
         """
         path = self.path / CONFIG
         if not path.is_file() and not self._is_free() and not path.is_file():  # another process may just begin here
             self.check_free()
         if path.is_file():
-            found = _read_config(path)
+            found = completed(_read_config(path))
             if wrong := sorted(differing(found, config) - free):
                 raise RunFolderError(
                     f"{self.path} holds a run with another {', '.join(wrong)}; choose another folder with --out"
