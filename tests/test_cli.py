@@ -99,7 +99,7 @@ def test_what_is_wrong_with_a_sweep_is_one_sentence(
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.xdist_group("ray")
+@pytest.mark.xdist_group("cluster")  # its own Ray: on the test process that has none
 def test_ray_run_resumes_after_a_kill_and_equals_an_undisturbed_one(config: Path, tmp_path: Path) -> None:
     """SIGKILL leaves no time to tidy up; the same command goes on and the tables come out the same."""
     command = [*MFED, "run", str(config), "rounds=3", "runtime.backend=ray", "--out", str(tmp_path / "killed")]

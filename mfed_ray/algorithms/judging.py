@@ -39,13 +39,13 @@ _LEAST = 1e-12
 
 
 def judged_losses(trainer: Trainer, instruction: Instruction, state: State, steps: int) -> dict[str, float]:
-    """L_k(s) of each candidate, to be sent; none where the client keeps no image back."""
+    """L_k(s) of each candidate, to be sent; none where one is no number, as where the client keeps no image back."""
     losses = {}
     for name, encoder in instruction.candidates.items():
         trainer.start(state, *instruction.load, encoder)
         trainer.align(instruction.round, steps)
         losses[_LOSS + name] = trainer.judge()
-    return {name: loss for name, loss in losses.items() if not isnan(loss)}
+    return {} if any(map(isnan, losses.values())) else losses
 
 
 def log_ratios(groups: Mapping[str, Sequence[Update]]) -> dict[tuple[str, str], float]:

@@ -129,6 +129,8 @@ def test_a_client_judges_with_decoders_that_have_had_their_steps() -> None:
     assert judged_losses(trainer, instruction, State(), steps=1) == {"loss/a": 0.5, "loss/b": 8.0}
     none = ToyTrainer(initial, [{"b": (ONE, 8.0)}])
     assert judged_losses(none, instruction, State(), steps=1) == {}
+    lost = Instruction("b-0", 2, (numbers(0),), candidates={"a": numbers(4), "b": numbers(math.nan)})
+    assert judged_losses(trainer, lost, State(), steps=1) == {}
 
 
 A, B = client("a"), client("b")
