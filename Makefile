@@ -27,7 +27,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=loadgroup  # processes enough; threads would wait for each other
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=2 --dist=worksteal  # processes enough; threads would wait for each other
 
 clean:
 	rm -rf .venv runs data build *.egg-info

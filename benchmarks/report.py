@@ -37,7 +37,7 @@ from mfed_ray.tasks import TASKS
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments/quickstart.yaml"
 WEIGHTS, THRESHOLDS, SEEDS = (
     (0, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 1.0),
-    (-1.0, 0.0, 0.01, 0.02, 0.05, "auto"),
+    (-1.0, 0.0, 0.01, 0.02, 0.05, "judged"),
     range(4),
 )
 FURTHER = {"semantic_segmentation": 22, "human_parts": 8, "saliency": 1, "surface_normals": 4}

@@ -73,18 +73,20 @@ class Shard:
     seed: int
     input_size: InputSize = OWN_SIZE
 
-    @property
-    def steps(self) -> int:
+    def steps(self, withhold: bool = True) -> int:
         """Number of batches of a round."""
-        return steps_of_round(len(self.source.train_ids), self.epochs, self.batch_size, self.max_steps)
+        return steps_of_round(len(self.source.ids(withhold)), self.epochs, self.batch_size, self.max_steps)
 
-    def batches(self, round_number: int) -> Iterator[Batch]:
-        """The round's batches: a pure function of the round."""
-        return islice(chain.from_iterable(self._epoch(round_number, epoch) for epoch in range(self.epochs)), self.steps)
+    def batches(self, round_number: int, withhold: bool = True) -> Iterator[Batch]:
+        """The round's batches, with or without the images that are withheld: a pure function of the round."""
+        ids = self.source.ids(withhold)
+        epochs = (self._epoch(ids, round_number, epoch) for epoch in range(self.epochs))
+        return islice(chain.from_iterable(epochs), self.steps(withhold))
 
     def alignment_batches(self, round_number: int, steps: int) -> Iterator[Batch]:
-        """As many batches for the decoders alone, in an order of their own."""
-        return islice(chain.from_iterable(self._epoch(round_number, epoch, "align") for epoch in count()), steps)
+        """As many batches for the decoders alone, in an order of their own, without the images that are withheld."""
+        ids = self.source.ids(withhold=True)
+        return islice(chain.from_iterable(self._epoch(ids, round_number, epoch, "align") for epoch in count()), steps)
 
     def kept_back_batches(self) -> Iterator[Batch]:
         """The images that are kept back, augmented in ``VIEWS`` ways, the same each time."""
@@ -92,9 +94,8 @@ class Shard:
         for view in range(VIEWS if ids else 0):
             yield from self._batches(ids, len(ids), derive(self.seed, self.source.client, "kept_back", view))
 
-    def _epoch(self, round_number: int, epoch: int, *use: str) -> Iterator[Batch]:
-        seed = derive(self.seed, self.source.client, round_number, epoch, *use)
-        return self._batches(self.source.train_ids, self.batch_size, seed)
+    def _epoch(self, ids: Sequence[str], round_number: int, epoch: int, *use: str) -> Iterator[Batch]:
+        return self._batches(ids, self.batch_size, derive(self.seed, self.source.client, round_number, epoch, *use))
 
     def _batches(self, image_ids: Sequence[str], size: int, seed: int) -> Iterator[Batch]:
         return training_batches(

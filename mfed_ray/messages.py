@@ -1,7 +1,8 @@
 """Frozen data that crosses a process: what the server tells a client, and what comes back."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +31,14 @@ class Source:
     dataset: str
     train_ids: tuple[str, ...]
     kept_back: tuple[str, ...] = ()
-    """Ids of images that are never trained on, where an algorithm judges by what a model has not seen."""
+    """Those of them by which the client judges what a model does with images that it has not seen."""
+    withheld: tuple[str, ...] = ()
+    """Those that nobody trains on while anybody judges: what any client of the same data keeps back."""
+
+    def ids(self, withhold: bool) -> tuple[str, ...]:
+        """``train_ids``, with or without those that are withheld."""
+        gone = frozenset(self.withheld if withhold else ())
+        return tuple(image_id for image_id in self.train_ids if image_id not in gone)
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,10 @@ class ClientSpec:
         train_ids: tuple[str, ...],
         held_out_ids: tuple[str, ...] = (),
         kept_back: tuple[str, ...] = (),
+        withheld: tuple[str, ...] = (),
     ) -> "ClientSpec":
         """An ordinary client, which trains on images of its own."""
-        return cls(name, tasks, (Source(name, tasks, dataset, train_ids, kept_back),), held_out_ids)
+        return cls(name, tasks, (Source(name, tasks, dataset, train_ids, kept_back, withheld),), held_out_ids)
 
     @property
     def group(self) -> str:
@@ -110,11 +119,24 @@ class Instruction:
     """By name: parameters that the client judges before it trains."""
     parts: tuple[Part, ...] = ("model",)
     """What it trains, in turns."""
+    withhold: bool = True
+    """Whether it leaves out the images that are withheld."""
+    over: tuple[Params, ...] = ()
+    """Parameters to overwrite for training, after ``load``; who is evaluated does without."""
 
     @property
     def trees(self) -> tuple[Params, ...]:
         """All that is sent with it."""
-        return (*self.load, *self.anchor, *self.candidates.values())
+        return (*self.load, *self.anchor, *self.candidates.values(), *self.over)
+
+    def with_trees(self, trees: Sequence[Params]) -> "Instruction":
+        """The same with other ``trees``, as many, in their order."""
+        following = iter(trees)
+        load, anchor, candidates, over = (
+            tuple(islice(following, len(part))) for part in (self.load, self.anchor, self.candidates, self.over)
+        )
+        named = dict(zip(self.candidates, candidates, strict=True))
+        return replace(self, load=load, anchor=anchor, candidates=named, over=over)
 
 
 @dataclass(frozen=True)

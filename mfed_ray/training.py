@@ -60,13 +60,19 @@ class Trainer:
         return State({name: tree for name, tree in trees.items() if tree})
 
     def train(
-        self, round_number: int, proximal: Sequence[Proximal] = (), parts: Sequence[Part] = ("model",)
+        self,
+        round_number: int,
+        proximal: Sequence[Proximal] = (),
+        parts: Sequence[Part] = ("model",),
+        *,
+        withhold: bool = True,
     ) -> dict[str, dict[str, float]]:
         """Train for the round; mean losses by task, and the group's ``proximal_penalty`` and number of ``steps``.
 
         The objective is the sum over the batch's tasks of weight * loss, plus every proximal term, as a part of the
         graph. ``parts`` take turns, each for an equal share of the steps, while the rest stands still; BatchNorm's
-        statistics go on there as well. Raises ClientError for fewer steps than parts, and for a loss that is infinite.
+        statistics go on there as well. ``withhold``: without the images that are withheld. Raises ClientError for fewer
+        steps than parts, and for a loss that is infinite.
         """
         named = dict(self.model.module.named_parameters())
         terms = [
@@ -77,8 +83,8 @@ class Trainer:
         ]
         losses: dict[str, list[float]] = {task.name: [] for task in self.tasks}
         penalties: list[float] = []
-        batches = _in_turn([shard.batches(round_number) for shard in self.shards])
-        for part, count in self._turns(round_number, parts):
+        batches = _in_turn([shard.batches(round_number, withhold) for shard in self.shards])
+        for part, count in self._turns(round_number, parts, sum(shard.steps(withhold) for shard in self.shards)):
             with self._only(part) as trained:
                 rate = self.settings.learning_rate_at(round_number, self.rounds)
                 optimizer = self._optimizer(rate, trained, self._optimizer_state)
@@ -131,8 +137,7 @@ class Trainer:
         finally:
             module.requires_grad_(True)
 
-    def _turns(self, round_number: int, parts: Sequence[Part]) -> list[tuple[Part, int]]:
-        steps = sum(shard.steps for shard in self.shards)
+    def _turns(self, round_number: int, parts: Sequence[Part], steps: int) -> list[tuple[Part, int]]:
         if steps < len(parts):
             raise ClientError(
                 f"client {self.spec.name}, round {round_number}: {steps} steps cannot be shared among {len(parts)} "

@@ -1,4 +1,4 @@
-"""Fixtures shared by every test: real data, one small generated data set, one Ray."""
+"""Fixtures shared by every test: real data, one small generated data set, one Ray for each test process."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -28,14 +28,6 @@ from tests.rounds import Round, whole
 
 MakeExperiment = Callable[..., Experiment]
 Rounds = list[tuple[Round, Checkpoint]]
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several test processes, one of them has Ray, and the tests that need it."""
-    for item in items:
-        if "ray_cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(scope="session")
@@ -186,7 +178,7 @@ def any_tiny(request: pytest.FixtureRequest) -> MakeExperiment:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One Ray for all tests: two CPUs, and two GPUs that exist in name only."""
+    """One Ray for all tests of a process: two CPUs, and two GPUs that exist in name only."""
     ray.init(
         address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
     )

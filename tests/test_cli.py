@@ -99,8 +99,9 @@ def test_what_is_wrong_with_a_sweep_is_one_sentence(
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.xdist_group("cluster")  # its own Ray: on the test process that has none
-def test_ray_run_resumes_after_a_kill_and_equals_an_undisturbed_one(config: Path, tmp_path: Path) -> None:
+def test_ray_run_resumes_after_a_kill_and_equals_an_undisturbed_one(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """SIGKILL leaves no time to tidy up; the same command goes on and the tables come out the same."""
     command = [*MFED, "run", str(config), "rounds=3", "runtime.backend=ray", "--out", str(tmp_path / "killed")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -110,7 +111,7 @@ def test_ray_run_resumes_after_a_kill_and_equals_an_undisturbed_one(config: Path
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert finished.returncode == 0, finished.stderr
     assert "round 0/3" not in finished.stdout
-    assert mfed("run", config, "rounds=3", "--out", tmp_path / "whole").returncode == 0
+    assert here(capsys, "run", config, "rounds=3", "--out", tmp_path / "whole") == (0, "")
     killed, whole = (load_results(tmp_path / name) for name in ("killed", "whole"))
     pd.testing.assert_frame_equal(killed, whole, check_exact=True)
     assert len(json.loads((tmp_path / "killed" / "environment.json").read_text())) == 2

@@ -92,7 +92,7 @@ def test_a_run_of_before_some_keys_goes_on(tiny: MakeExperiment, tmp_path: Path)
         next(events)
     events.close()  # type: ignore[attr-defined]
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    del config["model"]["width"], config["algorithm"]["judge_every"], config["algorithm"]["judge_steps"]
+    del config["model"]["width"], config["algorithm"]["judging"]
     for clients in config["clients"]:
         del clients["images"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

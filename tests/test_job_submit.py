@@ -26,8 +26,6 @@ from mfed_ray.experiment.loading import merge
 from mfed_ray.results.loading import load_results
 from mfed_ray.runtime.cluster import REFUSED
 
-pytestmark = pytest.mark.xdist_group("cluster")  # its own Ray: on the test process that has none
-
 HEAD_ID = f"{0:056x}"
 MFED = [sys.executable, "-m", "mfed_ray"]
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]

@@ -120,7 +120,7 @@ def test_a_shard_has_as_many_batches_as_it_says(
     scenes: Path, count: int, epochs: int, batch_size: int, max_steps: int | None, steps: int
 ) -> None:
     one = shard(scenes, count, epochs=epochs, batch_size=batch_size, max_steps=max_steps)
-    assert (one.steps, len(list(one.batches(1)))) == (steps, steps)
+    assert (one.steps(), len(list(one.batches(1)))) == (steps, steps)
 
 
 def test_a_rounds_batches_are_a_function_of_seed_client_and_round(scenes: Path) -> None:

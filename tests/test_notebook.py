@@ -26,7 +26,7 @@ def test_the_notebook_makes_its_tables_and_figures(
             "experiment": merge(copy.deepcopy(tiny_tree), {"rounds": 1, "local": {"max_steps": 1}}),
             "space": {
                 "algorithm.decoder_proximal_weight": [0.0, 0.1],
-                "algorithm.correlation_threshold": [0.5, "auto"],
+                "algorithm.correlation_threshold": [0.5, -1.0],
                 "seed": [0, 1],
             },
             "baselines": [{"algorithm": {"name": "local"}}],
@@ -49,5 +49,5 @@ def test_the_notebook_makes_its_tables_and_figures(
         "table_variants.tex",
     ]
     grid = (tmp_path / "paper" / "table_lambda_tau.tex").read_text(encoding="utf-8")
-    assert r"$\tau$ & 0.5 & auto \\" in grid
+    assert r"$\tau$ & -1 & 0.5 \\" in grid
     assert "toprule" in (tmp_path / "paper" / "table_variants.tex").read_text(encoding="utf-8")

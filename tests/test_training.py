@@ -386,7 +386,7 @@ def test_statistics_that_never_leave_a_client_follow_the_encoder_that_was_loaded
 def test_alignment_goes_over_its_images_as_often_as_it_takes(tiny: MakeExperiment) -> None:
     """A round of one epoch of one batch has one step; alignment has as many as it is given."""
     trainer = first_trainer(tiny(local={"epochs": 1, "batch_size": 8}))
-    assert sum(shard.steps for shard in trainer.shards) == 1
+    assert sum(shard.steps() for shard in trainer.shards) == 1
     trainer.start(State())
     trainer.align(1, 1)
     one = trainer.shared()
@@ -399,7 +399,7 @@ def test_judging_is_the_mean_objective_of_images_that_are_kept_back(tiny: MakeEx
     """In evaluation mode, each image in several views; the weight of the task counts, and nothing moves."""
     experiment = tiny(algorithm={"name": "mfed", "correlation_threshold": "judged"}, local={"loss_weights": {}})
     client = make_clients(experiment)[0]
-    assert len(client.sources[0].kept_back) == 1
+    assert len(client.sources[0].kept_back) == 2
     trainer = TrainerFactory(experiment)(client)
     trainer.start(State())
     before, judged = trainer.shared(), trainer.judge()
@@ -417,6 +417,21 @@ def test_judging_is_the_mean_objective_of_images_that_are_kept_back(tiny: MakeEx
     other = TrainerFactory(twice)(client)
     other.start(State())
     assert other.judge() == pytest.approx(2 * judged)
+
+
+def test_images_that_are_withheld_are_trained_on_once_that_is_over(tiny: MakeExperiment) -> None:
+    """Four images in batches of one, two of them withheld: two steps an epoch, and then four."""
+    experiment = tiny(
+        algorithm={"name": "mfed", "correlation_threshold": "judged"},
+        local={"epochs": 1, "batch_size": 1, "max_steps": None},
+    )
+    client = make_clients(experiment)[0]
+    (source,) = client.sources
+    assert (len(source.train_ids), len(source.withheld)) == (4, 2)
+    trainer = TrainerFactory(experiment)(client)
+    trainer.start(State())
+    assert trainer.train(1)[client.group]["steps"] == 2
+    assert trainer.train(1, withhold=False)[client.group]["steps"] == 4
 
 
 def test_a_client_that_keeps_nothing_back_judges_nothing(tiny: MakeExperiment) -> None:

@@ -55,10 +55,15 @@ class MemoryTrainer(Trainer):
     data: Client = field(kw_only=True)
 
     def train(
-        self, round_number: int, proximal: Sequence[Proximal] = (), parts: Sequence[Part] = ("model",)
+        self,
+        round_number: int,
+        proximal: Sequence[Proximal] = (),
+        parts: Sequence[Part] = ("model",),
+        *,
+        withhold: bool = True,
     ) -> dict[str, dict[str, float]]:
         """The benchmark's steps on data in memory."""
-        del round_number, proximal, parts
+        del round_number, proximal, parts, withhold
         return {TASK: {"loss": train(cast("Model", self.model.module), self.data)}}
 
     def evaluate(self) -> dict[str, dict[str, float]]:

@@ -38,9 +38,17 @@ class Trainer(Protocol):
         ...
 
     def train(
-        self, round_number: int, proximal: Sequence[Proximal] = (), parts: Sequence[Part] = ("model",)
+        self,
+        round_number: int,
+        proximal: Sequence[Proximal] = (),
+        parts: Sequence[Part] = ("model",),
+        *,
+        withhold: bool = True,
     ) -> Metrics:
-        """Train for the round under the proximal terms; ``parts`` take turns for equal shares of its steps."""
+        """Train for the round under the proximal terms; ``parts`` take turns for equal shares of its steps.
+
+        ``withhold``: without the images that are withheld for judging.
+        """
         ...
 
     def align(self, round_number: int, steps: int) -> None:

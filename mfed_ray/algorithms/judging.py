@@ -1,35 +1,57 @@
 """Whose encoder a task group takes, judged by what it predicts with it: ``correlation_threshold: judged``.
 
-What another task gives is its representation. So it is asked for by function. Each task group t follows one group a(t),
-at first itself. In a round of judgement every client k of t is sent the encoders of all groups that follow themselves,
-and that of its own group. On each it trains its decoders for some steps while the encoder stands still. Then it takes
-the loss on images that it has kept back from the start. No encoder was ever trained on these; on the client's other
-images the own one would look better than it is. With L_k(s) that loss on the encoder of s,
+What another task gives is its representation. So it is asked for by function. In a round of judgement every client k
+of group t is sent the encoders of all groups. On each it trains decoders from their first values, for some steps, while
+the encoder stands still: decoders that are used to the own encoder would speak for it. Then it takes the loss on images
+that it has kept back from the start. No encoder was ever trained on these; on the client's other images the own one
+would look better than it is. With L_k(s) that loss on the encoder of s,
 
     r_t(s) = mean_k log( L_k(s) / L_k(t) )
 
-is averaged over judgements, with the weight MOMENTUM for the past. t goes over to the s with the least r_t(s) if
-r_t(s) < r_t(a(t)) - MARGIN. The group with most to gain goes first. A group that others follow keeps its own encoder:
-nobody follows a follower.
+is averaged over the rounds of judgement. After the last of them each group t chooses whom it follows: itself, or the s
+with the least r_t(s), if that is less than -MARGIN. The group with most to gain chooses first. A group that others
+follow keeps its own encoder: nobody follows a follower.
 
-Who follows trains decoders alone, and its own encoder stands still. So a task that is poor in data takes a rich one's
-encoder, and the rich one goes on as if it were alone. Nothing is averaged across tasks.
+From then on all train on the images that were kept back as well. A group that goes over trains its decoders for a round
+on the encoder that it goes over to; until then it is what it was. Who follows trains decoders alone, and its own
+encoder stands still. So a task that is poor in data takes a rich one's encoder, and the rich one goes on as if it were
+alone. Nothing is averaged across tasks.
 
 What leaves the client: a loss for each candidate. No image, and no encoder of its own while its group follows another.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import exp, isfinite, isnan, log
 from statistics import fmean
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from mfed_ray.algorithms.contract import Trainer
 from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
+from mfed_ray.params import encoder_of
 
-MOMENTUM = 0.5
-MARGIN = 0.1
-"""Of a logarithm: a tenth of the loss."""
+
+class Judging(BaseModel):
+    """When and how encoders are judged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    until: int = Field(6, ge=2)
+    """The last round of judgement. After it groups choose, and all images are trained on."""
+    rounds: int = Field(3, ge=1)
+    """Number of rounds of judgement, one after the other; none is before round 2."""
+    steps: int = Field(20, ge=1)
+    """Steps of a client's decoders on each candidate, before its loss is taken."""
+
+    def is_judged(self, round_number: int) -> bool:
+        """Whether it is judged in this round."""
+        return max(self.until - self.rounds, 1) < round_number <= self.until
+
+
+MARGIN = 0.05
+"""Of a logarithm: a twentieth of the loss."""
 
 Evidence = Mapping[tuple[str, str], float]
 """r_t(s) by (s, t)."""
@@ -40,9 +62,9 @@ _LEAST = 1e-12
 
 def judged_losses(trainer: Trainer, instruction: Instruction, state: State, steps: int) -> dict[str, float]:
     """L_k(s) of each candidate, to be sent; none where one is no number, as where the client keeps no image back."""
-    losses = {}
+    losses, own = {}, State({"model": encoder_of(state.params.get("model", {}))})
     for name, encoder in instruction.candidates.items():
-        trainer.start(state, *instruction.load, encoder)
+        trainer.start(own, encoder)
         trainer.align(instruction.round, steps)
         losses[_LOSS + name] = trainer.judge()
     return {} if any(map(isnan, losses.values())) else losses
@@ -60,26 +82,13 @@ def log_ratios(groups: Mapping[str, Sequence[Update]]) -> dict[tuple[str, str], 
     return {pair: fmean(values) for pair, values in found.items()}
 
 
-def averaged(last: Evidence, found: Evidence) -> dict[tuple[str, str], float]:
-    """The evidence with one more judgement."""
-    return dict(last) | {pair: MOMENTUM * last.get(pair, r) + (1.0 - MOMENTUM) * r for pair, r in found.items()}
-
-
-def leaders(last: Mapping[str, str], evidence: Evidence, judges: Collection[str]) -> dict[str, str]:
-    """a(t) of each group, from the last ones; only ``judges``, who have judged in the round, go over."""
-    chosen = dict(last)
-    wishes = []
-    for group in judges:
-        leader = last[group]
-        others = {s: r for (s, t), r in evidence.items() if t == group and (s == group or last[s] == s)}
-        best = min(others, key=lambda s: others[s], default=leader)
-        gain = evidence.get((leader, group), 0.0) - others.get(best, 0.0)
-        if gain > MARGIN:
-            wishes.append((gain, group, best))
-    for _, group, best in sorted(wishes, reverse=True):
-        is_followed = any(leader == group for other, leader in chosen.items() if other != group)
-        if not is_followed and best in (group, chosen[best]):
-            chosen[group] = best
+def leaders(groups: Sequence[str], evidence: Evidence) -> dict[str, str]:
+    """a(t) of each group: whom it follows, itself or another."""
+    chosen = {group: group for group in groups}
+    for (other, group), ratio in sorted(evidence.items(), key=lambda item: (item[1], item[0])):
+        is_followed = group in (leader for t, leader in chosen.items() if t != group)
+        if ratio < -MARGIN and chosen[group] == group and chosen[other] == other and not is_followed:
+            chosen[group] = other
     return chosen
 
 
@@ -110,23 +119,15 @@ def check_structures(state: State) -> None:
 
 
 def candidates(state: State, client: ClientSpec) -> dict[str, Params]:
-    """By group: the encoders of those that follow themselves, if they have the structure of the group's own, and that.
+    """By group: the encoders that have the structure of the group's own, and that.
 
-    Empty where there is nothing to choose: no other encoder, no image to judge by, or others that follow the group, so
-    that it stays.
+    Empty where there is nothing to choose: no other encoder, or no image to judge by.
     """
-    group = client.group
     if not any(source.kept_back for source in client.sources):
         return {}
-    if any(leader_of(state, other) == group for other in groups_of(state) if other != group):
-        return {}
-    own = state.params[_ENCODER + group]
-    found = {
-        other: encoder
-        for other in groups_of(state)
-        if _shapes(encoder := state.params[_ENCODER + other]) == _shapes(own)
-        and other in (group, leader_of(state, other))
-    }
+    own = _shapes(state.params[_ENCODER + client.group])
+    trees = {group: state.params[_ENCODER + group] for group in groups_of(state)}
+    found = {group: encoder for group, encoder in trees.items() if _shapes(encoder) == own}
     return found if len(found) > 1 else {}
 
 

@@ -10,9 +10,8 @@ decoder D_k, n_k examples, N_t = sum of n_k over the group:
 
 The paper's text leaves open whether the regulariser acts on decoder or encoder: lambda acts on the decoder, as its
 abstract says; mu, 0 by default, on the encoder. tau <= -1 is the paper's plain fusion of every task. Beyond the paper:
-S_t decided from evidence (``mfed_ray.algorithms.agreement``), encoders taken whole where a task predicts better on them
-(``mfed_ray.algorithms.judging``), soft weights, and encoders that agree in some blocks only
-(``mfed_ray.algorithms.fusion``).
+encoders taken whole where a task predicts better on them (``mfed_ray.algorithms.judging``), soft weights, and encoders
+that agree in some blocks only (``mfed_ray.algorithms.fusion``).
 
 With cohorts, groups without a client in the round neither give nor get an encoder. At tau <= -1 too they keep their
 last one until they take part again, where `scope: all` of FedAvg or FedPer moves everybody's.
@@ -20,11 +19,11 @@ last one until they take part again, where `scope: all` of FedAvg or FedPer move
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mfed_ray.algorithms.agreement import agreed, measure, squared_lengths, view
 from mfed_ray.algorithms.averaging import Weighting, client_weight, group_means
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, by_group
 from mfed_ray.algorithms.correlation import (
@@ -38,7 +37,7 @@ from mfed_ray.algorithms.correlation import (
 )
 from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse
 from mfed_ray.algorithms.judging import (
-    averaged,
+    Judging,
     candidates,
     check_structures,
     groups_of,
@@ -49,43 +48,36 @@ from mfed_ray.algorithms.judging import (
     saved,
 )
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
-from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Instruction, Params, Part, Proximal, State, Update
 from mfed_ray.params import decoders_of, difference, encoder_of
-
-AUTO_MOMENTUM = 0.8
-"""Share of the past in the evidence of `correlation_threshold: auto` if ``correlation_momentum`` is not set."""
 
 
 class MFed(Algorithm):
     """M-Fed's hyper-parameters and its four functions.
 
-    Bytes per client and round: |E| + |D| up; |E| down, and |D| where it is loaded or an anchor. Under `auto` also a
-    number per parameter tensor up. Under `judged` |D| alone up where the group follows another; and in a round of
-    judgement |E| down and a number up for each candidate, but for the |E| that it loads anyway.
+    Bytes per client and round: |E| + |D| up; |E| down, and |D| where it is loaded or an anchor. Under `judged`, in a
+    round of judgement also |E| down and a number up for each candidate, but for the |E| that it loads anyway; where the
+    group follows another, |D| alone up; in the round in which it goes over both encoders down.
     """
 
     decoder_proximal_weight: float = Field(0.01, ge=0.0)
     """lambda: pull of each local decoder towards its group's global decoder."""
     encoder_proximal_weight: float = Field(0.0, ge=0.0)
     """mu: pull of each local encoder towards the fused encoder that it started from."""
-    correlation_threshold: float | Literal["auto", "judged"] = -1.0
-    """tau: groups fuse their encoders where their correlation is at least this; above 1 none do. `auto`: where their
-    updates are evidence that fusing helps. `judged`: a group takes another's encoder whole where it predicts better."""
-    judge_every: int = Field(3, ge=1)
-    """For `judged`: rounds from one judgement to the next, of which the first is in round 2."""
-    judge_steps: int = Field(20, ge=1)
-    """For `judged`: steps of a client's decoders on each candidate, before its loss is taken."""
+    correlation_threshold: float | Literal["judged"] = -1.0
+    """tau: groups fuse their encoders where their correlation is at least this; above 1 none do. `judged`: a group
+    takes another's encoder whole where it predicts better."""
+    judging: Judging = Judging()
+    """For `judged`: when and how it is judged."""
     correlation: Literal["update_cosine", "cka", "matrix"] = "update_cosine"
     correlation_momentum: float | None = Field(None, ge=0.0, lt=1.0)
-    """Share of the last rounds' correlation, or evidence, in an exponential moving average; None: 0, under auto 0.8."""
+    """Share of the last rounds' correlation in an exponential moving average; None: 0."""
     correlation_matrix: Matrix | None = None
     """For ``correlation: matrix``: by task group and task group, symmetric, in [-1, 1], each pair at least once."""
     probe_images: int = Field(32, ge=2)
     """For ``correlation: cka``: number of training images whose features are compared."""
     fusion: Literal["hard", "soft"] = "hard"
-    """Weight of s in E_t: p_s for all of S_t, or p_s max(C_st, 0), under auto p_s times its agreement with t as a share
-    of that within tasks; p_t for t itself."""
+    """Weight of s in E_t: p_s for all of S_t, or p_s max(C_st, 0); p_t for t itself."""
     fusion_weights: Literal["uniform", "examples"] = "uniform"
     """p_s: 1, or the group's number of examples N_s."""
     decoder_init: Literal["local", "global"] = "local"
@@ -95,20 +87,20 @@ class MFed(Algorithm):
 
     @field_validator("correlation_threshold", mode="before")
     @classmethod
-    def _number_or_auto(cls, value: Any) -> Any:
+    def _number_or_judged(cls, value: Any) -> Any:
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if value not in ("auto", "judged") and not is_number:
-            raise ValueError(f"expected a finite number, auto or judged, found {value!r}")
+        if value != "judged" and not is_number:
+            raise ValueError(f"expected a finite number or judged, found {value!r}")
         return value
 
     @model_validator(mode="after")
     def _check_correlation(self) -> "MFed":
         if (self.correlation_matrix is not None) != (self.correlation == "matrix"):
             raise ValueError("correlation_matrix goes with correlation: matrix, and only with it")
-        if isinstance(self.correlation_threshold, str) and self.correlation != "update_cosine":
+        if self.correlation_threshold == "judged" and self.correlation != "update_cosine":
             raise ValueError(
-                f"correlation_threshold: {self.correlation_threshold} decides without a correlation; allowed with "
-                f"correlation: update_cosine, found {self.correlation}"
+                "correlation_threshold: judged decides without a correlation; allowed with correlation: update_cosine, "
+                f"found {self.correlation}"
             )
         self._check_judged()
         check_matrix(self.correlation_matrix or {})
@@ -117,8 +109,7 @@ class MFed(Algorithm):
     def _check_judged(self) -> None:
         """Raises ValueError for keys that would mean nothing."""
         is_judged = self.correlation_threshold == "judged"
-        idle = ("fusion", "fusion_weights", "correlation_momentum") if is_judged else ("judge_every", "judge_steps")
-        for key in idle:
+        for key in ("fusion", "fusion_weights", "correlation_momentum") if is_judged else ("judging",):
             if (value := getattr(self, key)) != type(self).model_fields[key].default:
                 told = f"correlation_threshold: {self.correlation_threshold}"
                 why = "takes encoders whole" if is_judged else "judges nothing"
@@ -131,10 +122,9 @@ class MFed(Algorithm):
 
     def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
         """One encoder and one decoder per group, no correlations yet."""
+        del clients
         tau = self.correlation_threshold
-        if tau == "auto":
-            self._check_evidence(clients)
-        if tau == "auto" or (tau != "judged" and tau <= 1.0):
+        if tau != "judged" and tau <= 1.0:
             check_overlap({group: encoder_of(model) for group, model in initial.items()})
         if self.correlation_matrix is not None:
             check_groups(self.correlation_matrix, list(initial))
@@ -148,18 +138,12 @@ class MFed(Algorithm):
             check_structures(State(params))
         return State(params)
 
-    def _check_evidence(self, clients: Sequence[ClientSpec]) -> None:
-        groups = by_group(clients)
-        if len(groups) > 1 and all(len(members) < 2 for members in groups.values()):
-            raise ConfigError(
-                "algorithm.correlation_threshold: auto compares the agreement between tasks with that of clients "
-                f"within a task, but none of {', '.join(groups)} has two clients; give a number from -1 to 1"
-            )
-
     def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
         """Load the group's fused encoder (and its decoder, if so chosen); stay near what carries a proximal weight."""
         leader = leader_of(state, client.group)
-        encoder, decoder = state.params[f"encoder/{leader}"], state.params[f"decoder/{client.group}"]
+        goes_over = leader != client.group and round_number == self.judging.until + 1
+        encoder = state.params[f"encoder/{client.group if goes_over else leader}"]
+        decoder = state.params[f"decoder/{client.group}"]
         load = (encoder, decoder) if self.decoder_init == "global" else (encoder,)
         anchor = (decoder,) if self.decoder_proximal_weight else ()
         parts: tuple[Part, ...] = ("model",) if leader == client.group else ("readout",)
@@ -168,17 +152,16 @@ class MFed(Algorithm):
             round_number,
             load,
             (*anchor, encoder) if self.encoder_proximal_weight else anchor,
-            candidates(state, client) if self._is_judged(round_number) else {},
+            candidates(state, client) if self.keeps_back and self.judging.is_judged(round_number) else {},
             parts,
+            withhold=self.keeps_back and round_number <= self.judging.until,
+            over=(state.params[f"encoder/{leader}"],) if goes_over else (),
         )
-
-    def _is_judged(self, round_number: int) -> bool:
-        return self.keeps_back and round_number > 1 and (round_number - 2) % self.judge_every == 0
 
     def fit(self, trainer: Trainer, instruction: Instruction, state: State) -> Fit:
         """Train under the proximal terms, send the whole model, keep the decoder if the next round starts from it."""
-        values = judged_losses(trainer, instruction, state, self.judge_steps)
-        trainer.start(state, *instruction.load)
+        values = judged_losses(trainer, instruction, state, self.judging.steps)
+        trainer.start(state, *instruction.load, *instruction.over)
         terms = [
             Proximal(part, weight)
             for tree in instruction.anchor
@@ -188,10 +171,8 @@ class MFed(Algorithm):
             )
             if part
         ]
-        metrics = trainer.train(instruction.round, terms, instruction.parts)
+        metrics = trainer.train(instruction.round, terms, instruction.parts, withhold=instruction.withhold)
         params = trainer.shared()
-        if self.correlation_threshold == "auto":
-            values = squared_lengths(encoder_of(params), encoder_of(instruction.load[0]))
         kept = trainer.state(keep=decoders_of(params) if self.decoder_init == "local" else {})
         return Fit(params if instruction.parts == ("model",) else decoders_of(params), kept, metrics, values)
 
@@ -210,11 +191,7 @@ class MFed(Algorithm):
         weights = self._group_weights(groups)
         correlations = self._smoothed(state, "correlations", self._correlate(encoders, starts, probe))
         values = {"correlations": _listed(correlations)}
-        if self.correlation_threshold == "auto":
-            found, more = self._agreed(state, groups, encoders, weights)
-            values |= more
-        else:
-            found = self._correlated(correlations, encoders, self.correlation_threshold)
+        found = self._correlated(correlations, encoders, self.correlation_threshold)
         shares = {
             t: {s: weights[s] * (strength if self.fusion == "soft" else 1.0) for s, strength in row.items()}
             for t, row in found.items()
@@ -228,15 +205,22 @@ class MFed(Algorithm):
     def _followed(
         self, state: State, groups: Mapping[str, Sequence[Update]], means: Mapping[str, Params]
     ) -> tuple[State, Diagnostics]:
-        """Average within groups, weigh what was judged, and settle who follows whom."""
-        last = {group: leader_of(state, group) for group in groups_of(state)}
-        found = log_ratios(groups)
-        evidence = averaged({(s, t): r for s, t, r in state.values.get("evidence", [])}, found)
-        chosen = leaders(last, evidence, {group for _, group in found})
+        """Average within groups, take down what was judged, and after the last judgement settle who follows whom."""
+        judged = {(s, t): ratios for s, t, ratios in state.values.get("judged", [])}
+        judged |= {pair: [*judged.get(pair, []), ratio] for pair, ratio in log_ratios(groups).items()}
+        evidence = {pair: fmean(ratios) for pair, ratios in judged.items()}
+        round_number = state.values.get("round", 0) + 1
+        chosen = state.values.get("leaders", {})
+        if round_number == self.judging.until:
+            chosen = leaders(groups_of(state), evidence)
         aggregated = {f"encoder/{group}": tree for group, mean in means.items() if (tree := encoder_of(mean))}
         aggregated |= {f"decoder/{group}": decoders_of(mean) for group, mean in means.items()}
-        values = {"evidence": _listed(evidence), "leaders": chosen}
-        followed = frozenset((leader, group) for group, leader in chosen.items())
+        values = {
+            "round": round_number,
+            "judged": [(*pair, ratios) for pair, ratios in judged.items()],
+            "leaders": chosen,
+        }
+        followed = frozenset((chosen.get(group, group), group) for group in groups_of(state))
         return State(self.server.step(state, aggregated), values), Diagnostics(saved(evidence), followed)
 
     def _correlate(self, encoders: Mapping[str, Params], starts: Mapping[str, Params], probe: Probe) -> Correlations:
@@ -257,25 +241,6 @@ class MFed(Algorithm):
             for t in encoders
         }
 
-    def _agreed(
-        self,
-        state: State,
-        groups: Mapping[str, Sequence[Update]],
-        encoders: Mapping[str, Params],
-        weights: Mapping[str, float],
-    ) -> tuple[Shares, dict[str, Any]]:
-        """S_t by evidence, how strongly each of it agrees, and what is known for the next round."""
-        views = {}
-        for t, members in groups.items():
-            senders = [sender for update in members for sender in update.senders]
-            clients = [(client_weight(sender, self.weighting), sender.values) for sender in senders]
-            views[t] = view(encoders, state.params[f"encoder/{t}"], clients)
-        found, new = measure(views)
-        evidence, rho = self._smoothed(state, "evidence", found), state.values.get("rho")
-        if new is not None:
-            rho = new if rho is None else self._momentum * rho + (1.0 - self._momentum) * new
-        return agreed(views, evidence, rho or 0.0, weights), {"evidence": _listed(evidence), "rho": rho}
-
     def _group_weights(self, groups: Mapping[str, Sequence[Update]]) -> dict[str, float]:
         by_examples = self.fusion_weights == "examples"
         return {
@@ -283,15 +248,10 @@ class MFed(Algorithm):
             for group, members in groups.items()
         }
 
-    @property
-    def _momentum(self) -> float:
-        default = AUTO_MOMENTUM if self.correlation_threshold == "auto" else 0.0
-        return default if self.correlation_momentum is None else self.correlation_momentum
-
     def _smoothed(self, state: State, key: str, found: Correlations) -> Correlations:
         """The moving average with the last rounds, beside what is known of groups that are not here."""
         last = {(a, b): value for a, b, value in state.values.get(key, [])}
-        beta = self._momentum
+        beta = self.correlation_momentum or 0.0
         return last | {pair: beta * last.get(pair, value) + (1.0 - beta) * value for pair, value in found.items()}
 
 

@@ -65,19 +65,20 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
             name,
             clients.tasks,
             clients.data,
-            _without(kept_back, named, name, usable[name]),
+            usable[name],
             held_out[clients],
             kept_back.get(name, ()),
+            _withheld(kept_back, named, name, usable[name]),
         )
         for name, clients in named.items()
     ]
 
 
 def _kept_back(experiment: Experiment, usable: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """By client: one image in four, two at most; one of two or three, none of one. Raises DataError for none at all."""
+    """By client: one image in two, two at most. Raises DataError for none at all."""
     found = {}
     for name, image_ids in usable.items():
-        count = min(max(len(image_ids) // 4, 1), 2) if len(image_ids) > 1 else 0
+        count = min(len(image_ids) // 2, 2)
         order = generator(experiment.seed, "kept_back", name).permutation(len(image_ids))
         found[name] = tuple(image_ids[position] for position in sorted(order[:count].tolist()))
     if not any(found.values()):
@@ -88,18 +89,18 @@ def _kept_back(experiment: Experiment, usable: Mapping[str, Sequence[str]]) -> d
     return found
 
 
-def _without(
+def _withheld(
     kept_back: Mapping[str, Sequence[str]], named: Mapping[str, Clients], name: str, image_ids: Sequence[str]
 ) -> tuple[str, ...]:
-    """The client's images but for those that any client of the same data keeps back. Raises DataError for none."""
+    """The client's images that any client of the same data keeps back. Raises DataError where these are all."""
     gone = {i for other, ids in kept_back.items() if named[other].data == named[name].data for i in ids}
-    left = tuple(image_id for image_id in image_ids if image_id not in gone)
-    if not left:
+    withheld = tuple(image_id for image_id in image_ids if image_id in gone)
+    if len(withheld) == len(image_ids):
         raise DataError(
             f"client {name}: the clients of data.{named[name].data} keep back all its {len(image_ids)} images; give it "
             "more images, or another algorithm.correlation_threshold"
         )
-    return left
+    return withheld
 
 
 def _check_tasks(experiment: Experiment, datasets: Mapping[str, Dataset]) -> None:

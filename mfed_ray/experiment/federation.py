@@ -59,7 +59,7 @@ def _steps(experiment: Experiment, client: ClientSpec) -> int:
     """Number of optimization steps of the client's round."""
     local = experiment.local
     return sum(
-        steps_of_round(len(source.train_ids), local.epochs, local.batch_size, local.max_steps)
+        steps_of_round(len(source.ids(withhold=True)), local.epochs, local.batch_size, local.max_steps)
         for source in client.sources
     )
 

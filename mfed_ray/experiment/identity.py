@@ -11,7 +11,7 @@ from mfed_ray.messages import RunIdentity
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "model": {"width": 64},
     "clients": {"images": None},
-    "algorithm": {"judge_every": 3, "judge_steps": 20},
+    "algorithm": {"judging": {"until": 6, "rounds": 3, "steps": 20}},
 }
 """Keys that came after runs had been made, and what was true of those. With these values they do not count in an id."""
 

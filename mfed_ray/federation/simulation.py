@@ -201,7 +201,9 @@ class Simulation:
         alike: dict[tuple[Any, ...], str] = {}
         evaluated_as: dict[str, str] = {}
         for client in self.clients if self._is_evaluated_after(number) else []:
-            instruction = replace(self.algorithm.instruct(server, client, number + 1), anchor=(), candidates={})
+            instruction = replace(
+                self.algorithm.instruct(server, client, number + 1), anchor=(), candidates={}, over=()
+            )
             own = client.name if client.name in keeping else None
             key = (own, client.group, client.dataset, client.held_out_ids, *map(id, instruction.load))
             evaluated_as[client.name] = alike.setdefault(key, client.name)

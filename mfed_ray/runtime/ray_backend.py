@@ -25,17 +25,12 @@ class Turn:
     """A job as it travels: its trees and its client's state are numbers among the call's."""
 
     job: Job
-    load: tuple[int, ...]
-    anchor: tuple[int, ...]
-    candidates: Mapping[str, int]
+    trees: tuple[int, ...]
     state: int | None
 
     def whole(self, trees: Sequence[Params]) -> Job:
         """The job with its trees."""
-        load, anchor = (tuple(trees[number] for number in numbers) for numbers in (self.load, self.anchor))
-        candidates = {name: trees[number] for name, number in self.candidates.items()}
-        whole = replace(self.job.instruction, load=load, anchor=anchor, candidates=candidates)
-        return replace(self.job, instruction=whole)
+        return replace(self.job, instruction=self.job.instruction.with_trees([trees[n] for n in self.trees]))
 
 
 @dataclass(frozen=True)
@@ -243,10 +238,8 @@ class RayBackend:
 
         turns = [
             Turn(
-                replace(job, instruction=replace(job.instruction, load=(), anchor=(), candidates={})),
-                tuple(map(number, job.instruction.load)),
-                tuple(map(number, job.instruction.anchor)),
-                {name: number(tree) for name, tree in job.instruction.candidates.items()},
+                replace(job, instruction=job.instruction.with_trees([{}] * len(job.instruction.trees))),
+                tuple(map(number, job.instruction.trees)),
                 states.number(held[job.client], held[job.client]) if job.client in held else None,
             )
             for job in chunk

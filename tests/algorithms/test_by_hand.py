@@ -404,38 +404,6 @@ def test_mfed_by_a_matrix(weights: str, encoder_a: float, encoder_b: float) -> N
     assert federation.diagnostics.correlations == {("a", "a"): 1, ("a", "b"): 0.5, ("b", "a"): 0.5, ("b", "b"): 1}
 
 
-@pytest.mark.parametrize("fusion", ["hard", "soft"])
-def test_mfed_by_evidence(fusion: str) -> None:
-    """The clients of a move by (6, 0) and (12, 0), that of b by (8, 8): a stays alone, b takes a in.
-
-    Alike weighted, Ubar_a = (9, 0). Of its square 81 the noise is (36 + 144)/4 = 45; the clients agree on a share of
-    (81 - 45) / (81 (1 - 1/2)) = 8/9. Two clients then have the cosine rho = (8/9) / (2 - 8/9) = 0.8.
-    Between the tasks the cosine is 72 / (9 sqrt(128)) = sqrt(1/2). By A_t = <d_S, g_t> / ||d_S||, for unit g_t,
-
-        A_a({a}) = 8/9   > A_a({a, b}) = (8/9 * 9 + sqrt(1/2) sqrt(128)) / ||(17, 8)|| = 16 / sqrt(353) = 0.85
-        A_b({b}) = rho   < A_b({a, b}) = (0.8 sqrt(128) + sqrt(1/2) 9) / sqrt(353) = 0.82
-    """
-    settings = {"correlation_threshold": "auto", "weighting": "uniform", "decoder_proximal_weight": 0}
-    a0, a1, b0 = client("a0", 1, x=(1, 0), a=16), client("a1", 3, x=(1, 0), a=32), client("b0", 4, x=(1, 1), b=32)
-    federation = Federation(MFed.model_validate({**settings, "fusion": fusion}), [a0, a1, b0])
-    fits = federation.play()
-    # b0: step 1 adds 32/4 (1, 1) to both, so w.x = 32, and step 2 nothing
-    assert numbers(fits["b0"].params) == {"encoder": [8, 8], "b": [8, 8]}
-    assert {name: fit.values for name, fit in fits.items()} == {
-        "a0": {"encoder.w": 36},
-        "a1": {"encoder.w": 144},
-        "b0": {"encoder.w": 128},
-    }
-    assert federation.server.values["rho"] == pytest.approx(0.8)
-    evidence = {(s, t): value for s, t, value in federation.server.values["evidence"]}
-    assert evidence == pytest.approx({("a", "b"): math.sqrt(0.5), ("b", "a"): math.sqrt(0.5)})
-    assert federation.diagnostics.fused == {("a", "a"), ("a", "b"), ("b", "b")}
-    strength = math.sqrt(0.5) / 0.8 if fusion == "soft" else 1
-    trees = federation.trees()
-    assert trees["encoder/a"] == {"encoder": [9, 0]}
-    assert trees["encoder/b"]["encoder"] == pytest.approx([(8 + strength * 9) / (1 + strength), 8 / (1 + strength)])
-
-
 BY_HAND: Mapping[str, Sequence[Callable[..., None]]] = {
     "local": [test_local],
     "centralised": [test_centralised, test_centralised_within_tasks],
@@ -447,7 +415,7 @@ BY_HAND: Mapping[str, Sequence[Callable[..., None]]] = {
     "fedamp": [test_fedamp_by_cosine, test_fedamp_by_distance],
     "matfl": [test_matfl_in_two_groups, test_matfl_by_cosine],
     "fedhca2": [test_fedhca2],
-    "mfed": [test_mfed_with_plain_fusion, test_mfed_without_fusion, test_mfed_by_a_matrix, test_mfed_by_evidence],
+    "mfed": [test_mfed_with_plain_fusion, test_mfed_without_fusion, test_mfed_by_a_matrix],
 }
 """Tests by algorithm. A new algorithm needs an entry."""
 

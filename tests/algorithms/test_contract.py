@@ -67,10 +67,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Sections of the configuration, other than the federation's, under which an algorithm is asked."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "mfed by evidence, between unlike encoders": {
+    "mfed between unlike encoders": {
         "algorithm": {
             "name": "mfed",
-            "correlation_threshold": "auto",
+            "correlation_threshold": -1.0,
+            "correlation_momentum": 0.5,
             "fusion": "soft",
             "decoder_init": "global",
             "server": {"name": "momentum", "beta1": 0.5},
@@ -78,7 +79,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "clients": {1: {"encoder": "resnet18"}},
     },
     "mfed, judged": {
-        "algorithm": {"name": "mfed", "correlation_threshold": "judged", "judge_every": 1, "judge_steps": 2}
+        "algorithm": {
+            "name": "mfed",
+            "correlation_threshold": "judged",
+            "judging": {"until": 2, "rounds": 1, "steps": 2},
+        }
     },
     "matfl, soft": {"algorithm": {"name": "matfl", "grouping": "soft", "shift": 0.5, "groups": None}},
     "centralised within tasks, between unlike encoders": {
@@ -358,14 +363,10 @@ def test_every_task_of_every_client_is_trained_and_measured(subject: Subject) ->
 def evidence(subject: Subject, round_number: int) -> tuple[int, int]:
     """Bytes up and down of M-Fed's evidence.
 
-    `auto`: up a float64 for each learned tensor of each client's encoder. `judged`, in round 2: down the two other
-    groups' encoders to each client, up a float64 for each of the three candidates.
+    `judged`, in round 2: down the two other groups' encoders to each client, up a float64 for each of the three
+    candidates.
     """
-    tau = getattr(subject.experiment.algorithm, "correlation_threshold", None)
-    models = [make_model(subject.experiment, client.tasks) for client in subject.clients]
-    if tau == "auto":
-        return sum(8 for model in models for name, _ in model.named_parameters() if name.startswith("encoder.")), 0
-    if tau == "judged" and round_number == 2:
+    if getattr(subject.experiment.algorithm, "correlation_threshold", None) == "judged" and round_number == 2:
         encoder = sizes(subject.experiment, subject.clients[0].tasks).encoder
         return 3 * 8 * len(subject.clients), 2 * encoder * len(subject.clients)
     return 0, 0

@@ -6,7 +6,7 @@ from math import log
 import numpy as np
 import pytest
 
-from mfed_ray.algorithms.judging import averaged, candidates, judged_losses, leaders, log_ratios, saved
+from mfed_ray.algorithms.judging import Judging, candidates, judged_losses, leaders, log_ratios, saved
 from mfed_ray.algorithms.mfed import MFed
 from mfed_ray.errors import ConfigError
 from mfed_ray.messages import ClientSpec, Instruction, State, Update
@@ -66,11 +66,6 @@ def test_judging_that_could_never_act_is_refused() -> None:
         algorithm.init([client("a"), client("b")], models)
 
 
-def test_the_past_has_half_the_weight() -> None:
-    last = {("b", "a"): -1.0, ("c", "a"): 2.0}
-    assert averaged(last, {("b", "a"): 0.0, ("d", "a"): 4.0}) == {("b", "a"): -0.5, ("c", "a"): 2.0, ("d", "a"): 4.0}
-
-
 def test_tables_say_what_share_of_the_loss_is_saved() -> None:
     assert saved({("b", "a"): log(0.25), ("a", "a"): 0.0, ("c", "a"): log(9)}) == {
         ("b", "a"): pytest.approx(0.75),
@@ -79,54 +74,45 @@ def test_tables_say_what_share_of_the_loss_is_saved() -> None:
     }
 
 
-ALONE = {"a": "a", "b": "b", "c": "c"}
+def test_a_group_takes_the_best_beyond_the_margin() -> None:
+    evidence = {("a", "a"): 0.0, ("b", "a"): -0.5, ("c", "a"): -0.6, ("c", "b"): -0.04, ("a", "c"): 0.3}
+    assert leaders(["a", "b", "c"], evidence) == {"a": "c", "b": "b", "c": "c"}
+    assert leaders(["a", "b"], {}) == {"a": "a", "b": "b"}
 
 
-def test_a_group_goes_over_to_the_best_beyond_the_margin() -> None:
-    evidence = {("a", "a"): 0.0, ("b", "a"): -0.5, ("c", "a"): -0.6, ("c", "b"): -0.09}
-    assert leaders(ALONE, evidence, ALONE) == {"a": "c", "b": "b", "c": "c"}
-    assert leaders(ALONE, evidence, ["b", "c"]) == ALONE  # a has not judged in this round
-    assert leaders(ALONE, {}, ALONE) == ALONE
-
-
-def test_who_gains_most_goes_first_and_a_group_that_is_followed_stays() -> None:
+def test_who_gains_most_chooses_first_and_nobody_follows_a_follower() -> None:
     # b would take a's, but a, who gains more, has taken b's
-    evidence = {("b", "a"): -0.5, ("a", "b"): -0.3}
-    assert leaders(ALONE, evidence, ALONE) == {"a": "b", "b": "b", "c": "c"}
-    # c has gone to b first, so a, whose best is c, waits
-    assert leaders(ALONE, {("b", "c"): -0.7, ("c", "a"): -0.5}, ALONE) == {"a": "a", "b": "b", "c": "b"}
+    assert leaders("ab", {("b", "a"): -0.5, ("a", "b"): -0.3}) == {"a": "b", "b": "b"}
+    # c has gone to b: a, whose best is c, takes its second best, which is b as well
+    evidence = {("b", "c"): -0.7, ("c", "a"): -0.5, ("b", "a"): -0.2}
+    assert leaders("abc", evidence) == {"a": "b", "b": "b", "c": "b"}
+    # d has gone to a: so a stays
+    assert leaders("abd", {("a", "d"): -0.7, ("b", "a"): -0.5}) == {"a": "a", "b": "b", "d": "a"}
 
 
-def test_a_follower_stays_until_another_is_better_by_the_margin() -> None:
-    last = {"a": "b", "b": "b", "c": "c"}
-    assert leaders(last, {("b", "a"): 0.05, ("c", "a"): 0.0}, last) == last
-    assert leaders(last, {("b", "a"): 0.05, ("a", "a"): 0.0}, last) == last
-    assert leaders(last, {("b", "a"): 0.2, ("a", "a"): 0.0}, last)["a"] == "a"
-    assert leaders(last, {("b", "a"): -0.2, ("c", "a"): -0.4}, last)["a"] == "c"
-    # evidence of one that has become a follower since counts for nothing
-    assert leaders({"a": "a", "b": "c", "c": "c"}, {("b", "a"): -0.9}, ["a"])["a"] == "a"
+def test_rounds_of_judgement() -> None:
+    assert [number for number in range(10) if Judging().is_judged(number)] == [4, 5, 6]
+    assert [number for number in range(10) if Judging(until=3, rounds=5).is_judged(number)] == [2, 3]
 
 
-def test_candidates_are_those_who_follow_themselves_and_the_own() -> None:
-    trees = {"encoder/a": numbers(1), "encoder/b": numbers(2), "encoder/c": numbers(3), "encoder/d": numbers(4, 4)}
-    assert list(candidates(State(trees), client("a"))) == ["a", "b", "c"]  # d has another structure
-    assert candidates(State(trees), client("d")) == {}
-    assert candidates(State(trees), ClientSpec.of("a-1", ("a",), "toy", ("1",))) == {}  # it keeps nothing back
-    following = State(trees, {"leaders": {"a": "b"}})
-    assert candidates(following, client("b")) == {}  # it is followed
-    assert list(candidates(following, client("a"))) == ["a", "b", "c"]
-    assert list(candidates(following, client("c"))) == ["b", "c"]
+def test_candidates_are_the_encoders_of_one_structure() -> None:
+    state = State({f"encoder/{group}": numbers(*values) for group, values in {"a": [1], "b": [2], "d": [4, 4]}.items()})
+    assert list(candidates(state, client("a"))) == ["a", "b"]
+    assert candidates(state, client("d")) == {}
+    assert candidates(state, ClientSpec.of("a-1", ("a",), "toy", ("1",))) == {}, "it keeps nothing back"
 
 
 def test_a_client_judges_with_decoders_that_have_had_their_steps() -> None:
-    """y = 8 in training and 6 on the image kept back; the decoder starts at 0 and takes a quarter of what is missing.
+    """y = 8 in training and 6 on the image kept back; a decoder starts at 0 and takes a quarter of what is missing.
 
     On an encoder of 4 it comes to 1, which makes 5, and loses (5 - 6)^2 / 2; on one of 0 to 2, and loses (2 - 6)^2 / 2.
+    The decoder of 7 that the client has kept, or loads, has no part in it.
     """
     initial = {**numbers(0), "decoders.b.w": np.zeros(1, np.float32)}
     trainer = ToyTrainer(initial, [{"b": (ONE, 8.0)}], kept_back=[{"b": (ONE, 6.0)}])
-    instruction = Instruction("b-0", 2, (numbers(0),), candidates={"a": numbers(4), "b": numbers(0)})
-    assert judged_losses(trainer, instruction, State(), steps=1) == {"loss/a": 0.5, "loss/b": 8.0}
+    seven = {"decoders.b.w": 7 * ONE}
+    instruction = Instruction("b-0", 2, (numbers(0), seven), candidates={"a": numbers(4), "b": numbers(0)})
+    assert judged_losses(trainer, instruction, State({"model": seven}), steps=1) == {"loss/a": 0.5, "loss/b": 8.0}
     none = ToyTrainer(initial, [{"b": (ONE, 8.0)}])
     assert judged_losses(none, instruction, State(), steps=1) == {}
     lost = Instruction("b-0", 2, (numbers(0),), candidates={"a": numbers(4), "b": numbers(math.nan)})
@@ -137,16 +123,21 @@ A, B = client("a"), client("b")
 
 
 def test_a_follower_by_hand() -> None:
-    """Round 2 is judged: b goes over to a. In round 3 it loads a's encoder, trains its decoder alone and sends that."""
-    algorithm = MFed(correlation_threshold="judged", decoder_proximal_weight=0.0, judge_steps=1)
+    """Round 2 is judged, and b chooses a. In round 3 it trains its decoder on a's encoder, also on the image that it
+    kept back; from then on a's encoder is what it is evaluated with."""
+    algorithm = MFed(
+        correlation_threshold="judged", decoder_proximal_weight=0.0, judging={"until": 2, "rounds": 1, "steps": 1}
+    )
     assert algorithm.keeps_back
     zero = np.zeros(1, np.float32)
     initial = {"a": {**numbers(0), "decoders.a.w": zero}, "b": {**numbers(0), "decoders.b.w": zero}}
     server = algorithm.init([A, B], initial)
-    server = State({**server.params, "encoder/a": numbers(4)})
-    assert algorithm.instruct(server, B, 1).candidates == {}
+    server = State({**server.params, "encoder/a": numbers(4)}, {"round": 1})
+    instruction = algorithm.instruct(server, B, 1)
+    assert (instruction.candidates, instruction.withhold) == ({}, True)
     instruction = algorithm.instruct(server, B, 2)
     assert {name: tree["encoder.w"].tolist() for name, tree in instruction.candidates.items()} == {"a": [4], "b": [0]}
+    assert instruction.withhold
     trainer = ToyTrainer(initial["b"], [{"b": (ONE, 8.0)}], kept_back=[{"b": (ONE, 6.0)}])
     fit = algorithm.fit(trainer, instruction, State())
     # after the judgement it trains as ever, from its own encoder: (8 - 0) / 4 for each of the two
@@ -160,16 +151,31 @@ def test_a_follower_by_hand() -> None:
     assert [server.params[f"encoder/{group}"]["encoder.w"].tolist() for group in "ab"] == [[5], [2]]
 
     instruction = algorithm.instruct(server, B, 3)
-    assert (instruction.candidates, instruction.parts) == ({}, ("readout",))
+    assert [tree["encoder.w"].tolist() for tree in (instruction.load[0], *instruction.over)] == [[2], [5]]
+    assert (instruction.candidates, instruction.parts, instruction.withhold) == ({}, ("readout",), False)
     fit = algorithm.fit(trainer, instruction, fit.state)
-    # a's 5 and its own decoder's 2 make 7: a quarter of 8 - 7 for the decoder
-    assert {name: value.tolist() for name, value in fit.params.items()} == {"decoders.b.w": [2.25]}
+    # a's 5 and its own decoder's 2 make 7: a quarter of 8 - 7 for the decoder, then one of 6 - 7.25
+    assert {name: value.tolist() for name, value in fit.params.items()} == {"decoders.b.w": [1.9375]}
     updates = [Update("a", "a", 1, {**numbers(6), "decoders.a.w": ONE}), Update("b", "b", 1, fit.params)]
     server, _ = algorithm.aggregate(server, updates, None)  # type: ignore[arg-type]
     assert [server.params[f"encoder/{group}"]["encoder.w"].tolist() for group in "ab"] == [[6], [2]]
-    assert server.params["decoder/b"]["decoders.b.w"].tolist() == [2.25]
-    assert algorithm.instruct(server, A, 5).candidates == {}
-    assert list(algorithm.instruct(server, B, 5).candidates) == ["a", "b"]
+    assert server.params["decoder/b"]["decoders.b.w"].tolist() == [1.9375]
+    instruction = algorithm.instruct(server, B, 4)
+    assert ([tree["encoder.w"].tolist() for tree in instruction.load[:1]], instruction.over) == ([[6]], ())
+    instruction = algorithm.instruct(server, A, 3)
+    assert (instruction.parts, instruction.over, instruction.candidates) == (("model",), (), {})
+
+
+def test_two_judgements_are_averaged() -> None:
+    """log 2 against it, then log 4 for it: half of that, log 2, for it. Without an update nothing is judged."""
+    algorithm = MFed(correlation_threshold="judged", judging={"until": 3, "rounds": 2})
+    model = {**numbers(0), "decoders.a.w": ONE}
+    server = State({"encoder/a": numbers(0), "encoder/b": numbers(0), "decoder/a": {}, "decoder/b": {}}, {"round": 1})
+    for loss, followed in ((2.0, "a"), (0.25, "b")):
+        update = Update("a-0", "a", 1, model, {"loss/a": 1.0, "loss/b": loss})
+        server, diagnostics = algorithm.aggregate(server, [update], None)  # type: ignore[arg-type]
+        assert (followed, "a") in diagnostics.fused
+    assert diagnostics.correlations["b", "a"] == pytest.approx(1 - 0.5**0.5)
 
 
 @pytest.mark.parametrize(
@@ -180,8 +186,8 @@ def test_a_follower_by_hand() -> None:
             "fusion: soft found, but correlation_threshold: judged",
         ),
         ({"correlation_threshold": "judged", "correlation": "cka"}, "judged decides without a correlation"),
-        ({"judge_every": 2}, "judge_every: 2 found, but correlation_threshold: -1.0 judges nothing; leave it out"),
-        ({"correlation_threshold": "best"}, "expected a finite number, auto or judged, found 'best'"),
+        ({"judging": {"until": 9}}, "but correlation_threshold: -1.0 judges nothing; leave it out"),
+        ({"correlation_threshold": "best"}, "expected a finite number or judged, found 'best'"),
     ],
 )
 def test_keys_that_would_mean_nothing_are_refused(fields: dict[str, object], message: str) -> None:

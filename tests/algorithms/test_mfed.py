@@ -1,7 +1,6 @@
 """M-Fed's server half on numbers that can be checked by hand; its client half on a real model."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -139,7 +138,6 @@ def test_instruction_carries_what_is_used_and_nothing_else() -> None:
             "not symmetric: semantic_segmentation.human_parts is 0.1, human_parts.semantic_segmentation is 0.2",
         ),
         ({"decoder_proximal_weight": -1}, "greater than or equal to 0"),
-        ({"correlation_threshold": "auto", "correlation": "cka"}, "allowed with correlation: update_cosine, found cka"),
     ],
 )
 def test_wrong_fields(fields: dict[str, object], message: str) -> None:
@@ -157,96 +155,6 @@ def test_matrix_with_an_unknown_group() -> None:
     algorithm = MFed(correlation="matrix", correlation_matrix={SEG: {PARTS: 0.1}, "saliensy": {SEG: 0.1}})
     with pytest.raises(ConfigError, match="saliensy is no task group here; groups: semantic_segmentation, human_parts"):
         algorithm.init(CLIENTS, INITIAL)
-
-
-def noisy(group: str, moves: Sequence[Sequence[float]]) -> list[Update]:
-    clients = [client(f"{group}-{k}", group) for k in range(len(moves))]
-    params = [
-        {"encoder.w": np.array(move, np.float32), f"decoders.{group}.w": np.zeros(1, np.float32)} for move in moves
-    ]
-    lengths = [{"encoder.w": float(np.square(move).sum())} for move in moves]  # from the origin
-    return [
-        Update(one.name, one.group, 1, tree, told) for one, tree, told in zip(clients, params, lengths, strict=True)
-    ]
-
-
-# Three tasks that start from the origin; the two clients of each agree on one unit and go one more each their own way.
-EDGES = "edge_detection"
-ORIGIN: dict[str, Params] = {
-    task: {"encoder.w": np.zeros(4, np.float32), f"decoders.{task}.w": np.zeros(1, np.float32)}
-    for task in (SEG, PARTS, EDGES)
-}
-AGREED = [
-    *noisy(EDGES, [[0, -1, 0, 1], [0, -1, 1, 0]]),
-    *noisy(PARTS, [[1, 0, 0, 1], [1, 0, 1, 0]]),
-    *noisy(SEG, [[1, 0, 1, 0], [1, 0, 0, -1]]),
-]
-AGREED_CLIENTS = [client(update.client, update.group) for update in AGREED]
-
-
-def agreed(algorithm: MFed) -> tuple[dict[str, list[float]], frozenset[tuple[str, str]]]:
-    state, diagnostics = algorithm.aggregate(algorithm.init(AGREED_CLIENTS, ORIGIN), AGREED, no_probe)
-    groups = (EDGES, PARTS, SEG)
-    return {group: state.params[f"encoder/{group}"]["encoder.w"].tolist() for group in groups}, diagnostics.fused
-
-
-def test_auto_fuses_what_agrees_as_clients_of_one_task_do() -> None:
-    # means: edges (0, -1, .5, .5), parts (1, 0, .5, .5), seg (1, 0, .5, -.5), each of squared length 1.5.
-    # within: the two clients' product over 1.5 is 1 / 1.5 = 2/3 for each; between, over 1.5: parts and seg 1: 2/3,
-    # edges and parts .5: 1/3, edges and seg 0. Gains over sqrt(1.5), with |sum|^2:
-    # seg    alone (2/3) / 1 = .667; with parts |.|^2 = 5/1.5: (4/3) / 1.826 = .730, joins; with edges too 7.5/1.5:
-    #        (4/3) / 2.236 = .596, does not
-    # parts  with seg .730; with edges too (2/3 + 2/3 + 1/3) / 2.236 = .745: joins parts, whom it agrees with in part
-    # edges  alone .667; with parts |.|^2 = 4/1.5: 1 / 1.633 = .612; with seg 3/1.5: (2/3) / 1.414 = .471: alone
-    encoders, fused = agreed(MFed(correlation_threshold="auto"))
-    alone = {(group, group) for group in (EDGES, PARTS, SEG)}
-    assert fused == alone | {(PARTS, SEG), (SEG, PARTS), (EDGES, PARTS)}
-    assert encoders[EDGES] == [0, -1, 0.5, 0.5]
-    assert encoders[SEG] == [1, 0, 0.5, 0]
-    assert encoders[PARTS] == pytest.approx([2 / 3, -1 / 3, 0.5, 1 / 6])
-
-
-def test_auto_with_soft_weights_mixes_by_agreement_as_a_share_of_that_within() -> None:
-    # parts: itself 1, seg (2/3) / (2/3) = 1, edges (1/3) / (2/3) = 1/2, over 2.5:
-    # (1, 0, .5, .5) + (1, 0, .5, -.5) + (0, -.5, .25, .25)
-    encoders, _ = agreed(MFed(correlation_threshold="auto", fusion="soft"))
-    assert encoders[PARTS] == pytest.approx([2 / 2.5, -0.5 / 2.5, 1.25 / 2.5, 0.25 / 2.5])
-
-
-def test_auto_remembers_rounds() -> None:
-    algorithm = MFed(correlation_threshold="auto", correlation_momentum=0.5)
-    state, _ = algorithm.aggregate(algorithm.init(AGREED_CLIENTS, ORIGIN), AGREED, no_probe)
-    past = State(state.params, {"evidence": [[SEG, PARTS, -1.0], ["x", "y", 0.3]], "rho": 1.0})
-    moved = [
-        replace(one, params={**one.params, "encoder.w": one.params["encoder.w"] + start})
-        for one in AGREED
-        for start in [state.params[f"encoder/{one.group}"]["encoder.w"]]
-    ]
-    after, _ = algorithm.aggregate(past, moved, no_probe)
-    found = {(a, b): value for a, b, value in after.values["evidence"]}
-    assert found["x", "y"] == 0.3  # of groups that are not in this round
-    # this round, as in the first: 2/3 = 2 rho / (1 + rho), rho = 1/2
-    assert after.values["rho"] == pytest.approx(0.5 * 1.0 + 0.5 * 0.5)
-
-
-def test_auto_in_a_round_without_two_clients_of_any_task_goes_by_earlier_rounds() -> None:
-    """Two single clients that go the same way: joined where rho is known to be low, not where it is not known."""
-    algorithm = MFed(correlation_threshold="auto")
-    start = algorithm.init(AGREED_CLIENTS, ORIGIN)
-    cohort = [AGREED[2], AGREED[4]]  # (1, 0, 0, 1) of parts and (1, 0, 1, 0) of seg: their cosine is 1/2
-    _, unknown = algorithm.aggregate(start, cohort, no_probe)
-    assert unknown.fused == {(PARTS, PARTS), (SEG, SEG)}
-    past = State(start.params, {"rho": 0.25})
-    _, known = algorithm.aggregate(past, cohort, no_probe)
-    # alone 1/4; together (1/4 + 1/2) / sqrt(3 / 2) = 0.61 of lengths sqrt(2)
-    assert known.fused == {(a, b) for a in (PARTS, SEG) for b in (PARTS, SEG)}
-
-
-def test_auto_needs_a_task_with_two_clients() -> None:
-    with pytest.raises(
-        ConfigError, match="but none of semantic_segmentation, human_parts has two clients; give a number"
-    ):
-        MFed(correlation_threshold="auto").init(CLIENTS[1:], INITIAL)
 
 
 def test_soft_fusion_weighs_by_correlation() -> None:

@@ -36,16 +36,22 @@ class ToyTrainer:
         self.w = {name: value.copy() for tree in trees for name, value in tree.items()}
 
     def train(
-        self, round_number: int, proximal: Sequence[Proximal] = (), parts: Sequence[Part] = ("model",)
+        self,
+        round_number: int,
+        proximal: Sequence[Proximal] = (),
+        parts: Sequence[Part] = ("model",),
+        *,
+        withhold: bool = True,
     ) -> Metrics:
         """Plain gradient steps; the mean loss of each task over its steps. The number of the round changes nothing.
 
         Of S steps and P parts the turn number k ends with step S k // P, as with ``mfed_ray.training.Trainer``.
         """
         del round_number
+        batches = self.batches if withhold else [*self.batches, *self.kept_back]
         losses: dict[str, list[float]] = {}
-        for step, batch in enumerate(self.batches):
-            part = parts[((step + 1) * len(parts) - 1) // len(self.batches)]
+        for step, batch in enumerate(batches):
+            part = parts[((step + 1) * len(parts) - 1) // len(batches)]
             for task, loss in self._step(batch, proximal, part).items():
                 losses.setdefault(task, []).append(loss)
         return {task: {"loss": sum(values) / len(values)} for task, values in losses.items()}

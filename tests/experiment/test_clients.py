@@ -323,7 +323,7 @@ def test_label_skew_on_coco(tiny_coco: MakeExperiment) -> None:
 
 
 def test_images_are_kept_back_where_the_algorithm_judges_by_them(tiny: MakeExperiment) -> None:
-    """One in four of a shard, two at most, one of two or three; nobody trains on them, and the rest is as ever."""
+    """One in two of a shard, two at most. These are withheld, and all else is as ever."""
     clients = [
         {"tasks": ["saliency"], "data": "scenes", "images": 1},
         {"tasks": ["semantic_segmentation"], "data": "scenes", "images": 2},
@@ -334,9 +334,12 @@ def test_images_are_kept_back_where_the_algorithm_judges_by_them(tiny: MakeExper
     assert not any(source.kept_back for client in whole for source in client.sources)
     judging = tiny(clients=clients, algorithm={"name": "mfed", "correlation_threshold": "judged"})
     parted = make_clients(judging)
-    assert [(client.examples, len(client.sources[0].kept_back)) for client in parted] == [(1, 0), (1, 1), (11, 2)]
+    assert [(client.examples, len(client.sources[0].kept_back)) for client in parted] == [(1, 0), (2, 1), (13, 2)]
     for before, after in zip(whole, parted, strict=True):
-        assert sorted(before.train_ids) == sorted((*after.train_ids, *after.sources[0].kept_back))
+        (source,) = after.sources
+        assert before.train_ids == after.train_ids == source.ids(withhold=False)
+        assert set(source.withheld) == set(source.kept_back)
+        assert source.ids(withhold=True) == tuple(i for i in source.train_ids if i not in source.kept_back)
     assert make_clients(judging) == parted
 
 
@@ -348,10 +351,11 @@ def test_nobody_trains_on_what_any_client_of_the_data_keeps_back(tiny: MakeExper
     kept = {image_id for client in judging for image_id in client.sources[0].kept_back}
     assert len(kept) > 2
     assert all(client.sources[0].kept_back for client in judging)
-    assert not any(kept & set(client.train_ids) for client in judging)
     whole = make_clients(tiny(**sections))
     for before, after in zip(whole, judging, strict=True):
-        assert after.train_ids == tuple(image_id for image_id in before.train_ids if image_id not in kept)
+        (source,) = after.sources
+        assert source.ids(withhold=True) == tuple(image_id for image_id in before.train_ids if image_id not in kept)
+        assert source.ids(withhold=False) == before.train_ids
 
 
 def test_a_client_whose_images_are_all_kept_back(tiny: MakeExperiment) -> None:

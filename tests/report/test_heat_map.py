@@ -24,7 +24,7 @@ def test_cells_are_delta_m(make_study: MakeStudy) -> None:
         LOCAL,
         mfed(0.55, {WEIGHT: 0.01, THRESHOLD: -1.0}),
         mfed(0.45, {WEIGHT: 0.1, THRESHOLD: -1.0}),
-        mfed(0.6, {WEIGHT: 0.01, THRESHOLD: "auto"}),
+        mfed(0.6, {WEIGHT: 0.01, THRESHOLD: "judged"}),
     )
     (panel,) = heat_maps(study).panels
     axes: Any = panel.plot.axes[0]
@@ -33,12 +33,12 @@ def test_cells_are_delta_m(make_study: MakeStudy) -> None:
     np.testing.assert_allclose(cells.filled(99), [[10, -10], [20, 99]], rtol=1e-12)
     assert mesh.get_clim() == pytest.approx((-20, 20))
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.01", "0.1"]
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["-1", "auto"]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["-1", "judged"]
     assert axes.get_xlabel() == "λ (decoder_proximal_weight)"
     assert {text.get_text() for text in axes.texts} == {"+10.0", "-10.0", "+20.0"}
     assert panel.alt == (
         "Delta_m of mfed over decoder_proximal_weight and correlation_threshold, 3 cells: best +20.00 % at "
-        "decoder_proximal_weight 0.01, correlation_threshold auto, worst -10.00 % at decoder_proximal_weight 0.1, "
+        "decoder_proximal_weight 0.01, correlation_threshold judged, worst -10.00 % at decoder_proximal_weight 0.1, "
         "correlation_threshold -1."
     )
 

@@ -74,13 +74,13 @@ def test_several_paths_in_the_order_given_each_run_once(make_run: MakeRun, tmp_p
 def test_columns_for_the_keys_in_which_runs_differ(make_run: MakeRun, tmp_path: Path) -> None:
     """A key that a run does not have is missing there; what cannot change results has no column, nor has the seed."""
     weight, threshold = "algorithm.decoder_proximal_weight", "algorithm.correlation_threshold"
-    make_run("a", **{weight: 0.01, threshold: "auto"}, seed=0)
+    make_run("a", **{weight: 0.01, threshold: "judged"}, seed=0)
     make_run("b", **{weight: 0.1, "runtime.backend": "ray"}, seed=1)
     make_run("c", algorithm={"name": "local"}, clients=[{"tasks": ["saliency"], "count": 3}])
     results = load(tmp_path)
     first = results.metrics.drop_duplicates("run_id").set_index("run_id")
     assert list(first.columns[len(METRICS) - 1 :]) == ["rounds", "variant", threshold, weight, "clients.0.count"]
-    assert first[threshold].tolist()[:2] == ["auto", -1.0]
+    assert first[threshold].tolist()[:2] == ["judged", -1.0]
     assert first[weight].tolist()[:2] == [0.01, 0.1]
     assert first.loc["c", [threshold, weight]].isna().all()
     assert first["clients.0.count"].tolist() == [2, 2, 3]

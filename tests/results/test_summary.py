@@ -275,7 +275,7 @@ def test_best_stage_is_missing_where_one_stage_was_evaluated() -> None:
 
 
 def test_the_order_of_rows_is_natural_and_not_that_of_reading() -> None:
-    names = [f"mfed tau={value}" for value in ("-1.0", "0.5", "9", "10", "auto")]
+    names = [f"mfed tau={value}" for value in ("-1.0", "0.5", "9", "10", "judged")]
     runs = [run("mfed", 0, f"{index}", semantic_segmentation=0.1 * index + 0.1) for index in range(len(names))]
     named = [one.assign(variant=name) for one, name in zip(runs, names, strict=True)]
     local, other = (

@@ -52,13 +52,13 @@ def test_which_keys_differ(configs: list[dict[str, Any]], expected: list[str]) -
 def test_names_have_the_keys_in_which_runs_of_an_experiment_and_algorithm_differ() -> None:
     runs = [
         ("x", "mfed", config(seed=0, **{"algorithm.tau": 0.5, "algorithm.momentum": 0.0, "model.encoder": "resnet18"})),
-        ("x", "mfed", config(seed=1, **{"algorithm.tau": "auto", "algorithm.momentum": 0.0, "model.encoder": None})),
+        ("x", "mfed", config(seed=1, **{"algorithm.tau": "judged", "algorithm.momentum": 0.0, "model.encoder": None})),
         ("x", "local", config(**LOCAL, **{"model.encoder": "resnet18"})),
         ("y", "mfed", config(**{"algorithm.tau": 0.25})),
     ]
     assert variant_names(runs) == [
         "mfed model.encoder=resnet18 tau=0.5",
-        "mfed model.encoder=null tau=auto",
+        "mfed model.encoder=null tau=judged",
         "local",
         "mfed",
     ]

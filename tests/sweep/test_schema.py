@@ -19,10 +19,10 @@ LOCAL = {"algorithm": {"name": "local"}}
 
 
 def test_dotted_and_nested_keys_are_the_same() -> None:
-    dotted = parse_sweep({**TREE, "space": {"algorithm.correlation_threshold": [0, "auto"], "seed": [1]}})
-    nested = parse_sweep({**TREE, "space": {"algorithm": {"correlation_threshold": [0, "auto"]}, "seed": [1]}})
+    dotted = parse_sweep({**TREE, "space": {"algorithm.correlation_threshold": [0, "judged"], "seed": [1]}})
+    nested = parse_sweep({**TREE, "space": {"algorithm": {"correlation_threshold": [0, "judged"]}, "seed": [1]}})
     assert dotted == nested
-    assert dotted.space == {"algorithm.correlation_threshold": (0, "auto"), "seed": (1,)}
+    assert dotted.space == {"algorithm.correlation_threshold": (0, "judged"), "seed": (1,)}
 
 
 def test_distributions_are_read_and_written_as_they_stand() -> None:
