@@ -1,14 +1,14 @@
 """When sharing an encoder across tasks pays: a task poor in data beside a rich one, related and not.
 
     python benchmarks/sharing_study.py --settings related --figure docs/sharing_study.svg
-    python benchmarks/sharing_study.py --settings unrelated scenes --seeds 0 1 2
+    python benchmarks/sharing_study.py --settings unrelated scenes bridge --seeds 0 1 2 3 4
 
 Runs ``experiments/textures.yaml`` for every setting, method and seed in ``--out`` (what is finished is not run again),
 and prints the tables of ``docs/sharing_study.md``.
 
 A method's share of the ceiling's gain is (M - M_FedAvg) / (M_ceiling - M_FedAvg) of the poor task, M the mean over
 seeds, the ceiling one encoder for all tasks on all data; empty where the ceiling is not above FedAvg. p: two-sided
-paired t-test over seeds of the poor task against FedAvg, adjusted for all methods of the setting (Holm).
+paired t-test over seeds of the poor task against FedAvg; Holm p: adjusted for all methods of the setting.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from scipy import stats
 
 from mfed_ray.evaluation import AFTER_AGGREGATION, FLOOR
@@ -33,9 +34,8 @@ EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments/textures.yaml"
 METHODS = {
     "local": "{name: local}",
     "FedAvg": "{name: fedavg}",
-    "M-Fed, mean": "{name: mfed, correlation_threshold: -1.0, decoder_init: global}",
-    "M-Fed, auto": "{name: mfed, correlation_threshold: auto, decoder_init: global}",
-    "M-Fed, judged": "{name: mfed, correlation_threshold: judged, decoder_init: global}",
+    "M-Fed, mean": "{name: mfed, correlation_threshold: -1.0}",
+    "M-Fed, judged": "{name: mfed, correlation_threshold: judged}",
     "M-Fed, mean, own decoders": "{name: mfed, correlation_threshold: -1.0, decoder_init: local}",
     "M-Fed, judged, own decoders": "{name: mfed, correlation_threshold: judged, decoder_init: local}",
     "FedRep": "{name: fedrep}",
@@ -45,6 +45,11 @@ METHODS = {
     "ceiling of all": "{name: centralised, scope: all}",
 }
 BASE, CEILING = "FedAvg", "ceiling of all"
+FEW = ("local", BASE, "M-Fed, mean", "M-Fed, judged", "ceiling of a task", CEILING)
+CURVE = (BASE, "M-Fed, mean", "M-Fed, judged", CEILING)
+SCENES = (
+    "data.scenes={format: generated, root: data/sharing_scenes, images: 200, size: 48, seed: 0, val_fraction: 0.36}"
+)
 
 
 @dataclass(frozen=True)
@@ -54,35 +59,56 @@ class Setting:
     overrides: tuple[str, ...]
     poor: str
     rich: str
-    methods: tuple[str, ...]
+    methods: tuple[str, ...] = FEW
 
 
-FEW = ("local", BASE, "M-Fed, mean", "M-Fed, auto", "M-Fed, judged", "ceiling of a task", CEILING)
+def clients(rich: str, poor: str = "{tasks: [saliency], data: boards, count: 2, images: 4}", *more: str) -> str:
+    """The federation's clients: rich ones, poor ones, and others."""
+    return f"clients=[{', '.join((rich, poor, *more))}]"
 
-SCENES = "{format: generated, root: data/sharing_scenes, images: 200, size: 48, seed: 0, val_fraction: 0.36}"
+
+NORMALS = "{tasks: [surface_normals], data: scenes, count: 2, images: 40}"
+SEGMENTATION = "{tasks: [semantic_segmentation], data: boards, count: 2, images: 40}"
 SETTINGS = {
     "related": Setting((), "saliency", "semantic_segmentation", tuple(METHODS)),
-    "unrelated": Setting(
-        (
-            f"data.scenes={SCENES}",
-            "clients=[{tasks: [surface_normals], data: scenes, count: 2, images: 40}, "
-            "{tasks: [saliency], data: boards, count: 2, images: 4}]",
-        ),
-        "saliency",
-        "surface_normals",
-        FEW,
-    ),
+    "unrelated": Setting((SCENES, clients(NORMALS)), "saliency", "surface_normals"),
     "scenes": Setting(
-        (
-            f"data.scenes={SCENES}",
-            "clients=[{tasks: [surface_normals], data: scenes, count: 2, images: 40}, "
-            "{tasks: [saliency], data: scenes, count: 2, images: 4}]",
-        ),
+        (SCENES, clients(NORMALS, "{tasks: [saliency], data: scenes, count: 2, images: 4}")),
         "saliency",
         "surface_normals",
-        FEW,
+    ),
+    "bridge": Setting(
+        (
+            clients(
+                SEGMENTATION,
+                "{tasks: [saliency], data: boards, count: 2, images: 4}",
+                "{tasks: [saliency, semantic_segmentation], data: boards, count: 2, images: 4}",
+            ),
+        ),
+        "saliency",
+        "semantic_segmentation",
+    ),
+    **{
+        f"{images} images": Setting(
+            (clients(SEGMENTATION, f"{{tasks: [saliency], data: boards, count: 2, images: {images}}}"),),
+            "saliency",
+            "semantic_segmentation",
+            CURVE,
+        )
+        for images in (2, 8, 16, 32)
+    },
+    "rich in edges": Setting(
+        (clients("{tasks: [edge_detection], data: boards, count: 2, images: 40}"),), "saliency", "edge_detection", CURVE
+    ),
+    "rich in segments of scenes": Setting(
+        (SCENES, clients("{tasks: [semantic_segmentation], data: scenes, count: 2, images: 40}")),
+        "saliency",
+        "semantic_segmentation",
+        CURVE,
     ),
 }
+BY_IMAGES = {2: "2 images", 4: "related", 8: "8 images", 16: "16 images", 32: "32 images"}
+"""By images of a poor client: the setting."""
 
 
 def run(out: Path, setting: str, method: str, seed: int) -> None:
@@ -95,7 +121,7 @@ def run(out: Path, setting: str, method: str, seed: int) -> None:
 
 def folder(out: Path, setting: str, method: str, seed: int) -> Path:
     """Where a run lies."""
-    return out / f"{setting}-{method.replace(' ', '_').replace(',', '')}-seed{seed}"
+    return out / f"{setting}-{method}-seed{seed}".replace(" ", "_").replace(",", "")
 
 
 def scores(out: Path, setting: str, seeds: list[int]) -> pd.DataFrame:
@@ -115,7 +141,8 @@ def table(found: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     wide = found.pivot_table(index="seed", columns=["task", "method"], values="value")
     poor, rich = wide[setting.poor], wide[setting.rich]
     tested = [name for name in setting.methods if name != BASE]
-    p = dict(zip(tested, holm([stats.ttest_rel(poor[name], poor[BASE]).pvalue for name in tested]), strict=True))
+    raw = {name: stats.ttest_rel(poor[name], poor[BASE]).pvalue for name in tested}
+    p = dict(zip(tested, holm(list(raw.values())), strict=True))
     room = poor[CEILING].mean() - poor[BASE].mean()
     rows = []
     for name in (*setting.methods, "floor"):
@@ -126,6 +153,7 @@ def table(found: pd.DataFrame, setting: Setting) -> pd.DataFrame:
                 "method": name,
                 f"{setting.poor} (poor)": _told(poor[name]),
                 "of the ceiling's gain": f"{100 * share:+.0f} %" if room > 0 else "",
+                "p": f"{raw[name]:.4f}" if name in raw else "",
                 "Holm p": f"{p[name]:.4f}" if name in p else "",
                 f"{setting.rich} (rich)": _told(rich[name]),
                 "against FedAvg": f"{change:+.1f} %",
@@ -145,23 +173,47 @@ def _told(values: "pd.Series[float]") -> str:
 
 
 def draw(found: dict[str, pd.DataFrame], path: Path) -> None:
-    """The poor task by method: each seed and the mean, floor and ceiling as lines."""
+    """The poor task by method: each seed and the mean, floor and ceilings as lines; and by its number of images."""
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "mfed"})
-    figure, places = plt.subplots(1, len(found), figsize=(5.5 * len(found), 4.2), layout="constrained", squeeze=False)
-    for axes, (setting, frame) in zip(places[0], found.items(), strict=True):
-        names = [name for name in SETTINGS[setting].methods if not name.startswith("ceiling")]
-        poor = frame[frame["task"] == SETTINGS[setting].poor].groupby("method")["value"]
-        for place, name in enumerate(names):
-            values = poor.get_group(name).to_numpy()
-            colour = "#0072B2" if name.startswith("M-Fed") else "#999999"
-            axes.bar(place, values.mean(), color=colour, alpha=0.45, width=0.7)
-            axes.plot(np.full(len(values), place), values, "o", color=colour, markeredgecolor="black", markersize=4)
-        for name, style in ((CEILING, "-"), ("ceiling of a task", "--"), ("floor", ":")):
-            axes.axhline(poor.get_group(name).mean(), color="black", linewidth=0.9, linestyle=style, label=name)
-        axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
-        axes.set(title=f"{setting}: {SETTINGS[setting].poor}, four images a client", ylabel="headline metric")
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+    by_images = {images: found[setting] for images, setting in BY_IMAGES.items() if setting in found}
+    bars = [name for name in ("related", "unrelated") if name in found]
+    panels = len(bars) + (len(by_images) > 1)
+    figure, places = plt.subplots(1, panels, figsize=(4.6 * panels, 4.2), layout="constrained", squeeze=False)
+    for axes, setting in zip(places[0], bars, strict=False):
+        _draw_methods(axes, setting, found[setting])
+    if len(by_images) > 1:
+        _draw_curve(places[0][-1], by_images)
     figure.savefig(path)
+
+
+def _draw_methods(axes: Axes, setting: str, frame: pd.DataFrame) -> None:
+    names = [name for name in SETTINGS[setting].methods if not name.startswith("ceiling")]
+    poor = frame[frame["task"] == SETTINGS[setting].poor].groupby("method")["value"]
+    for place, name in enumerate(names):
+        values = poor.get_group(name).to_numpy()
+        colour = "#0072B2" if name.startswith("M-Fed") else "#999999"
+        axes.bar(place, values.mean(), color=colour, alpha=0.45, width=0.7)
+        axes.plot(np.full(len(values), place), values, "o", color=colour, markeredgecolor="black", markersize=4)
+    for name, style in ((CEILING, "-"), ("ceiling of a task", "--"), ("floor", ":")):
+        axes.axhline(poor.get_group(name).mean(), color="black", linewidth=0.9, linestyle=style, label=name)
+    axes.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axes.set(title=f"{setting}: {SETTINGS[setting].poor}, four images a client", ylabel="headline metric")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+
+
+def _draw_curve(axes: Axes, by_images: dict[int, pd.DataFrame]) -> None:
+    colours = dict(zip(CURVE, ("#999999", "#56B4E9", "#0072B2", "black"), strict=True))
+    for method, colour in colours.items():
+        values = {
+            images: frame.loc[(frame["task"] == "saliency") & (frame["method"] == method), "value"]
+            for images, frame in by_images.items()
+        }
+        means = [one.mean() for one in values.values()]
+        axes.errorbar(list(values), means, [one.std(ddof=1) for one in values.values()], color=colour, label=method)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(by_images), [str(images) for images in by_images])
+    axes.set(title="saliency by images of each of its clients", xlabel="images", ylabel="headline metric")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
 def main() -> None:
@@ -169,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/sharing_study"))
     parser.add_argument("--processes", type=int, default=2, help="runs side by side, one core each")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[*range(10)])
     parser.add_argument("--settings", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--figure", type=Path, help="an SVG or PNG")
     asked = parser.parse_args()

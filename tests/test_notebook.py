@@ -49,5 +49,5 @@ def test_the_notebook_makes_its_tables_and_figures(
         "table_variants.tex",
     ]
     grid = (tmp_path / "paper" / "table_lambda_tau.tex").read_text(encoding="utf-8")
-    assert r"$\tau$ & -1 & 0.5 \\" in grid
+    assert r"$\tau$ & -1.0 & 0.5 \\" in grid
     assert "toprule" in (tmp_path / "paper" / "table_variants.tex").read_text(encoding="utf-8")

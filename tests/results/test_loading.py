@@ -85,7 +85,7 @@ def test_columns_for_the_keys_in_which_runs_differ(make_run: MakeRun, tmp_path: 
     assert first.loc["c", [threshold, weight]].isna().all()
     assert first["clients.0.count"].tolist() == [2, 2, 3]
     assert first["variant"].tolist() == [
-        "mfed correlation_threshold=auto decoder_proximal_weight=0.01",
+        "mfed correlation_threshold=judged decoder_proximal_weight=0.01",
         "mfed correlation_threshold=-1.0 decoder_proximal_weight=0.1",
         "local",
     ]

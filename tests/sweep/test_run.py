@@ -133,6 +133,7 @@ def test_a_killed_sweep_goes_on_and_ends_as_an_undisturbed_one(tiny_file: Path, 
         "space.algorithm.decoder_proximal_weight=[0.0, 0.1]",
         "space.algorithm.correlation_threshold=[-1.0, 0.5]",
         "space.seed=[0, 1]",
+        "baselines=[{algorithm: {name: local}}]",
     ]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [sys.executable, "-m", "mfed_ray", "sweep", str(SWEEPS / "mfed_lambda_tau.yaml"), *overrides]
