@@ -200,6 +200,9 @@ class MFed(Algorithm):
         aggregated |= {f"decoder/{group}": decoders_of(mean) for group, mean in means.items()}
         pairs = frozenset((s, t) for t, row in shares.items() for s, share in row.items() if share > 0.0)
         seen = {(s, t): correlations[s, t] for s in groups for t in groups}
+        if self.server.name != "average":  # its steps are along what was learned, not along how far apart groups are
+            fused = {f"encoder/{group}": tree for group, tree in fuse(starts, shares).items()}
+            state = State({**state.params, **fused})
         return State(self.server.step(state, aggregated), values), Diagnostics(seen, pairs)
 
     def _followed(

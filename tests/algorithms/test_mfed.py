@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from mfed_ray.algorithms.mfed import MFed
+from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.models import make_initial
@@ -111,6 +112,15 @@ def test_update_cosine_starts_from_what_the_group_was_sent() -> None:
     moved = [update(CLIENTS[0], [6, 1], 0), update(CLIENTS[1], [6, 1], 0), update(CLIENTS[2], [2, 3], 0)]
     _, diagnostics = algorithm.aggregate(state, moved, no_probe)
     assert diagnostics.correlations[SEG, PARTS] == pytest.approx(1.0)
+
+
+def test_a_server_step_is_along_what_was_learned_and_not_along_how_far_apart_groups_are() -> None:
+    """Encoders at (5, 1) and (1, 3) both move by (1, 0). Fused they start from (3, 2), and a step of 2 makes (5, 2)."""
+    apart, _ = MFed(correlation_threshold=2).aggregate(MFed().init(CLIENTS, INITIAL), UPDATES, no_probe)
+    moved = [update(CLIENTS[0], [6, 1], 0), update(CLIENTS[1], [6, 1], 0), update(CLIENTS[2], [2, 3], 0)]
+    server = ServerOptimizer(name="momentum", learning_rate=2.0, beta1=0.0)
+    state, _ = MFed(server=server).aggregate(apart, moved, no_probe)
+    assert [state.params[f"encoder/{group}"]["encoder.w"].tolist() for group in (SEG, PARTS)] == [[5, 2], [5, 2]]
 
 
 def test_instruction_carries_what_is_used_and_nothing_else() -> None:
