@@ -384,6 +384,37 @@ def test_bytes_are_what_the_docstring_says(subject: Subject) -> None:
         assert report.bytes_down == sum(down for _, down in expected) + down
 
 
+def test_who_follows_another_is_the_same_everywhere(
+    tiny: MakeExperiment, pool: ActorPool, serially: Serially, tmp_path: Path
+) -> None:
+    """Judged in round 2; in round 3 a group goes over, in round 4 it follows. A follower sends its decoders alone; in
+    round 3 it is sent both encoders, its own to be evaluated with."""
+    experiment = federation(tiny, "mfed, judged", rounds=4)
+    clients = make_clients(experiment)
+    rounds = serially(experiment, clients)
+    leaders = rounds[2][1].server.values["leaders"]
+    followers = [client for client in clients if leaders[client.group] != client.group]
+    assert followers
+    by_task = {client: sizes(experiment, client.tasks) for client in clients}
+    for number in (3, 4):
+        report, _ = rounds[number]
+        sent = [one.decoders + (0 if client in followers else one.encoder) for client, one in by_task.items()]
+        got = [one.decoders + one.encoder for one in by_task.values()]
+        over = sum(by_task[client].encoder for client in followers) if number == 3 else 0
+        assert (report.bytes_up, report.bytes_down) == (sum(sent), sum(got) + over)
+    simulation = make_simulation(experiment, clients)
+    inner = RayBackend(pool, simulation.everybody, experiment.algorithm, TrainerFactory(experiment), threads=1)
+    backend = Killing(inner, process_ids(pool), round=3)
+    steps = list(simulation.run(backend, None))
+    for reported, expected in zip(whole(steps), rounds, strict=True):
+        assert_same(reported, expected)
+    for number in (2, 3):
+        checkpoint.save(tmp_path / str(number), rounds[number][1])
+        resumed = serially(experiment, clients, resume=checkpoint.load_latest(tmp_path / str(number)))
+        for again, expected in zip(resumed, rounds[number + 1 :], strict=True):
+            assert_same(again, expected)
+
+
 def test_a_cohort_trains_and_nobody_else(subject: Subject, tiny: MakeExperiment, serially: Serially) -> None:
     """Whoever is not drawn keeps its state, and is served and evaluated all the same; the draw is the seed's."""
     evaluation = {"stages": ["after_aggregation"], "max_images": 1}
