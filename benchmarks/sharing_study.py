@@ -35,6 +35,7 @@ METHODS = {
     "local": "{name: local}",
     "FedAvg": "{name: fedavg}",
     "M-Fed, mean": "{name: mfed, correlation_threshold: -1.0}",
+    "M-Fed, sum": "{name: mfed, correlation_threshold: -1.0, fusion: sum}",
     "M-Fed, judged": "{name: mfed, correlation_threshold: judged}",
     "M-Fed, mean, own decoders": "{name: mfed, correlation_threshold: -1.0, decoder_init: local}",
     "M-Fed, judged, own decoders": "{name: mfed, correlation_threshold: judged, decoder_init: local}",
@@ -45,7 +46,7 @@ METHODS = {
     "ceiling of all": "{name: centralised, scope: all}",
 }
 BASE, CEILING = "FedAvg", "ceiling of all"
-FEW = ("local", BASE, "M-Fed, mean", "M-Fed, judged", "ceiling of a task", CEILING)
+FEW = ("local", BASE, "M-Fed, mean", "M-Fed, sum", "M-Fed, judged", "ceiling of a task", CEILING)
 CURVE = (BASE, "M-Fed, mean", "M-Fed, judged", CEILING)
 SCENES = (
     "data.scenes={format: generated, root: data/sharing_scenes, images: 200, size: 48, seed: 0, val_fraction: 0.36}"

@@ -1,6 +1,6 @@
 """Encoders of several task groups into one per group, block by block where they agree only in parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mfed_ray.averages import weighted_mean
 from mfed_ray.errors import ConfigError
 from mfed_ray.messages import Params
+from mfed_ray.params import STATISTICS
 
 Names = tuple[str, ...]
 Shares = Mapping[str, Mapping[str, float]]
@@ -56,6 +57,35 @@ def fuse(encoders: Mapping[str, Params], shares: Shares) -> dict[str, Params]:
             made[key] = _mixed(encoders, group, row)
         fused[group] = made[key]
     return fused
+
+
+def summed(encoders: Mapping[str, Params], starts: Mapping[str, Params], shares: Shares) -> dict[str, Params]:
+    """E_t + sum_s (Ebar_s - E_s), over the groups s of t's row that have the block at hand as group t has it.
+
+    ``starts``: E. A group alone in its row gets its own encoder back. Running statistics, which no gradient adds to,
+    are the row's mean as in ``fuse``. Groups of one start and one row get one tree.
+    """
+    mixed, made, found = fuse(encoders, shares), dict[tuple[object, ...], Params](), dict[str, Params]()
+    for group, row in shares.items():
+        key = (id(starts[group]), tuple(row))
+        if key not in made:
+            made[key] = encoders[group] if len(row) == 1 else _added(encoders, starts, group, row, mixed[group])
+        found[group] = made[key]
+    return found
+
+
+def _added(
+    encoders: Mapping[str, Params], starts: Mapping[str, Params], group: str, row: Iterable[str], mixed: Params
+) -> Params:
+    alike = {other: common_names(starts[group], encoders[other]) for other in row}
+
+    def moved(name: str, start: NDArray[np.float32]) -> NDArray[np.float32]:
+        if name.endswith(STATISTICS):
+            return mixed[name]
+        moves = (encoders[s][name] - starts[s][name].astype(np.float64) for s in alike if name in alike[s])
+        return (start + sum(moves)).astype(np.float32)
+
+    return {name: moved(name, start) for name, start in starts[group].items()}
 
 
 def _mixed(encoders: Mapping[str, Params], group: str, row: Mapping[str, float]) -> dict[str, NDArray[np.float32]]:

@@ -11,7 +11,7 @@ decoder D_k, n_k examples, N_t = sum of n_k over the group:
 The paper's text leaves open whether the regulariser acts on decoder or encoder: lambda acts on the decoder, as its
 abstract says; mu, 0 by default, on the encoder. tau <= -1 is the paper's plain fusion of every task. Beyond the paper:
 encoders taken whole where a task predicts better on them (``mfed_ray.algorithms.judging``), soft weights, and encoders
-that agree in some blocks only (``mfed_ray.algorithms.fusion``).
+that agree in some blocks only, sums of updates in place of means (``mfed_ray.algorithms.fusion``).
 
 With cohorts, groups without a client in the round neither give nor get an encoder. At tau <= -1 too they keep their
 last one until they take part again, where `scope: all` of FedAvg or FedPer moves everybody's.
@@ -35,7 +35,7 @@ from mfed_ray.algorithms.correlation import (
     given,
     update_cosine,
 )
-from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse
+from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse, summed
 from mfed_ray.algorithms.judging import (
     Judging,
     candidates,
@@ -76,8 +76,9 @@ class MFed(Algorithm):
     """For ``correlation: matrix``: by task group and task group, symmetric, in [-1, 1], each pair at least once."""
     probe_images: int = Field(32, ge=2)
     """For ``correlation: cka``: number of training images whose features are compared."""
-    fusion: Literal["hard", "soft"] = "hard"
-    """Weight of s in E_t: p_s for all of S_t, or p_s max(C_st, 0); p_t for t itself."""
+    fusion: Literal["hard", "soft", "sum"] = "hard"
+    """Weight of s in E_t: p_s for all of S_t, or p_s max(C_st, 0); p_t for t itself. `sum`: no mean, but what t was
+    sent and all that S_t has learned in the round, E_t + sum_s (Ebar_s - E_s)."""
     fusion_weights: Literal["uniform", "examples"] = "uniform"
     """p_s: 1, or the group's number of examples N_s."""
     decoder_init: Literal["local", "global"] = "local"
@@ -103,6 +104,10 @@ class MFed(Algorithm):
                 f"found {self.correlation}"
             )
         self._check_judged()
+        if self.fusion == "sum" and self.fusion_weights != "uniform":
+            raise ValueError(
+                f"fusion_weights: {self.fusion_weights} found, but fusion: sum has no weights; leave it out"
+            )
         check_matrix(self.correlation_matrix or {})
         return self
 
@@ -196,13 +201,16 @@ class MFed(Algorithm):
             t: {s: weights[s] * (strength if self.fusion == "soft" else 1.0) for s, strength in row.items()}
             for t, row in found.items()
         }
-        aggregated = {f"encoder/{group}": tree for group, tree in fuse(encoders, shares).items()}
+        is_sum = self.fusion == "sum"
+        fused = summed(encoders, starts, shares) if is_sum else fuse(encoders, shares)
+        aggregated = {f"encoder/{group}": tree for group, tree in fused.items()}
         aggregated |= {f"decoder/{group}": decoders_of(mean) for group, mean in means.items()}
         pairs = frozenset((s, t) for t, row in shares.items() for s, share in row.items() if share > 0.0)
         seen = {(s, t): correlations[s, t] for s in groups for t in groups}
-        if self.server.name != "average":  # its steps are along what was learned, not along how far apart groups are
-            fused = {f"encoder/{group}": tree for group, tree in fuse(starts, shares).items()}
-            state = State({**state.params, **fused})
+        if self.server.name != "average" and not is_sum:
+            # steps are along what was learned, not along how far apart groups are
+            origins = {f"encoder/{group}": tree for group, tree in fuse(starts, shares).items()}
+            state = State({**state.params, **origins})
         return State(self.server.step(state, aggregated), values), Diagnostics(seen, pairs)
 
     def _followed(

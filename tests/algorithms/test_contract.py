@@ -85,6 +85,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "judging": {"until": 2, "rounds": 1, "steps": 2},
         }
     },
+    "mfed, sum": {"algorithm": {"name": "mfed", "fusion": "sum"}, **AVERAGED},
     "matfl, soft": {"algorithm": {"name": "matfl", "grouping": "soft", "shift": 0.5, "groups": None}},
     "centralised within tasks, between unlike encoders": {
         "algorithm": {"name": "centralised", "scope": "task"},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mfed_ray.algorithms.fusion import check_overlap, common_names, fuse
+from mfed_ray.algorithms.fusion import check_overlap, common_names, fuse, summed
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment.models import make_model
 from mfed_ray.loaded_model import float_values
@@ -50,6 +50,32 @@ def test_a_group_alone_keeps_its_encoder_bit_for_bit() -> None:
     fused = fuse(encoders, {"a": {"a": 3.0}, "b": {"b": 1.0, "a": 1.0}})
     assert np.array_equal(fused["a"]["encoder.w"], values)
     np.testing.assert_allclose(fused["b"]["encoder.w"], values + 0.5, rtol=1e-6)
+
+
+def test_sums_of_updates_by_hand() -> None:
+    """a moves by 1 from 1, b by 3 from 5, c, whose layer1.0 is wider, by 4 from 10. Statistics are means."""
+    running = {"encoder.bn1.running_mean": (4,)}
+    names = {"a": STEM | running | BLOCK, "b": STEM | running | BLOCK, "c": STEM | running | WIDE}
+    starts = {group: filled(value, names[group]) for group, value in (("a", 1.0), ("b", 5.0), ("c", 10.0))}
+    ends = {group: filled(value, names[group]) for group, value in (("a", 2.0), ("b", 8.0), ("c", 14.0))}
+    found = summed(ends, starts, dict.fromkeys("abc", dict.fromkeys("abc", 1.0)))
+    # the stem goes by 1 + 3 + 4, layer1.0 of a and b by 1 + 3, that of c by its own 4
+    for group, stem, block in (("a", 9.0, 5.0), ("b", 13.0, 9.0), ("c", 18.0, 14.0)):
+        assert {float(value.flat[0]) for name, value in found[group].items() if name in STEM} == {stem}
+        assert {float(value.flat[0]) for name, value in found[group].items() if "layer1" in name} == {block}
+        assert {float(value.flat[0]) for name, value in found[group].items() if name in running} == {8.0}
+        assert list(found[group]) == list(starts[group])
+
+
+def test_a_sum_with_nobody_is_the_own_encoder_and_one_start_makes_one_tree() -> None:
+    rng = np.random.default_rng(0)
+    start: Params = {"encoder.w": rng.standard_normal((4, 4)).astype(np.float32)}
+    ends: dict[str, Params] = {group: {"encoder.w": start["encoder.w"] + rng.normal()} for group in "abc"}
+    found = summed(
+        ends, dict.fromkeys("abc", start), {"a": {"a": 1.0, "b": 1.0}, "b": {"a": 1.0, "b": 1.0}, "c": {"c": 1.0}}
+    )
+    assert found["c"] is ends["c"]
+    assert found["a"] is found["b"]
 
 
 def test_real_encoders_of_one_family_share_their_common_blocks(tiny: MakeExperiment) -> None:

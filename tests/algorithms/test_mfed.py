@@ -75,6 +75,13 @@ def test_fusion_by_examples() -> None:
     assert fused[SEG] == fused[PARTS] == pytest.approx([22 / 6, 10 / 6])
 
 
+def test_fusion_by_sum() -> None:
+    # both start from (1, 1) and come to (5, 1) and (1, 3)
+    state, _ = MFed(fusion="sum").aggregate(MFed().init(CLIENTS, INITIAL), UPDATES, no_probe)
+    assert state.params[f"encoder/{SEG}"]["encoder.w"].tolist() == [5.0, 3.0]
+    assert state.params[f"encoder/{SEG}"] is state.params[f"encoder/{PARTS}"]
+
+
 def test_given_matrix_decides() -> None:
     matrix = {SEG: {PARTS: 0.4}}
     together = MFed(correlation="matrix", correlation_matrix=matrix, correlation_threshold=0.4)
@@ -148,6 +155,10 @@ def test_instruction_carries_what_is_used_and_nothing_else() -> None:
             "not symmetric: semantic_segmentation.human_parts is 0.1, human_parts.semantic_segmentation is 0.2",
         ),
         ({"decoder_proximal_weight": -1}, "greater than or equal to 0"),
+        (
+            {"fusion": "sum", "fusion_weights": "examples"},
+            "examples found, but fusion: sum has no weights; leave it out",
+        ),
     ],
 )
 def test_wrong_fields(fields: dict[str, object], message: str) -> None:
