@@ -69,11 +69,29 @@ class Trainer(Protocol):
 
 
 @dataclass(frozen=True)
+class BlockSteps:
+    """How far the steps of a task group and another agree in a block of the encoder; None: not known.
+
+    Of a group and itself: how far its clients agree, and the lengths of the group's own step and of the fused one.
+    ``mfed_ray.algorithms.fusing`` has the formulas.
+    """
+
+    group: str
+    other: str
+    block: str
+    agreement: float | None = None
+    own_length: float | None = None
+    fused_length: float | None = None
+
+
+@dataclass(frozen=True)
 class Diagnostics:
     """What aggregation found out: the correlation of each ordered pair of task groups, and which of them were fused."""
 
     correlations: Mapping[tuple[str, str], float] = field(default_factory=dict)
     fused: frozenset[tuple[str, str]] = frozenset()
+    blocks: tuple[BlockSteps, ...] = ()
+    """What fusing did, block by block."""
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ def common_names(a: Params, b: Params) -> frozenset[str]:
     A block is what stands before a name's first number, with it: ``encoder.layer1.0``; what has no number (a ResNet's
     stem) is one block. Normalisation thus never goes without the convolutions that it belongs to.
     """
-    blocks = _blocks(b)
-    alike = (names for block, names in _blocks(a).items() if _same(names, blocks.get(block, ()), a, b))
+    others = blocks(b)
+    alike = (names for block, names in blocks(a).items() if _same(names, others.get(block, ()), a, b))
     return frozenset(name for names in alike for name in names)
 
 
@@ -92,21 +92,22 @@ def _mixed(encoders: Mapping[str, Params], group: str, row: Mapping[str, float])
     own = encoders[group]
     alike = {other: common_names(own, encoders[other]) for other in row}
     mixed: dict[str, NDArray[np.float32]] = {}
-    for names in _blocks(own).values():
+    for names in blocks(own).values():
         others = [other for other in row if names[0] in alike[other]]
         trees = [{name: encoders[other][name] for name in names} for other in others]
         mixed.update(weighted_mean(trees, [row[other] for other in others]))
     return {name: mixed[name] for name in own}
 
 
-def _blocks(encoder: Params) -> dict[str, Names]:
-    blocks: dict[str, list[str]] = {}
+def blocks(encoder: Params) -> dict[str, Names]:
+    """The names of an encoder's parameters by block: see ``common_names``."""
+    found: dict[str, list[str]] = {}
     for name in encoder:
         parts = name.split(".")
         words = list(takewhile(lambda part: not part.isdigit(), parts))
         block = ".".join(parts[: len(words) + 1]) if len(words) < len(parts) else parts[0]
-        blocks.setdefault(block, []).append(name)
-    return {block: tuple(names) for block, names in blocks.items()}
+        found.setdefault(block, []).append(name)
+    return {block: tuple(names) for block, names in found.items()}
 
 
 def _same(names: Sequence[str], others: Sequence[str], a: Params, b: Params) -> bool:

@@ -72,7 +72,11 @@ def log_ratios(groups: Mapping[str, Sequence[Update]]) -> dict[tuple[str, str], 
     found: dict[tuple[str, str], list[float]] = {}
     for group, updates in groups.items():
         for sender in (sender for update in updates for sender in update.senders):
-            losses = {name.removeprefix(_LOSS): max(loss, _LEAST) for name, loss in sender.values.items()}
+            losses = {
+                name.removeprefix(_LOSS): max(loss, _LEAST)
+                for name, loss in sender.values.items()
+                if name.startswith(_LOSS)
+            }
             if all(map(isfinite, losses.values())):
                 for other, loss in losses.items():
                     found.setdefault((other, group), []).append(log(loss / losses[group]))

@@ -25,7 +25,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mfed_ray.algorithms.averaging import Weighting, client_weight, group_means
-from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, by_group
+from mfed_ray.algorithms.contract import Algorithm, BlockSteps, Diagnostics, Fit, Probe, Trainer, by_group
 from mfed_ray.algorithms.correlation import (
     Correlations,
     Matrix,
@@ -35,6 +35,7 @@ from mfed_ray.algorithms.correlation import (
     given,
     update_cosine,
 )
+from mfed_ray.algorithms.fusing import GroupRound, measured, squared_lengths
 from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse, summed
 from mfed_ray.algorithms.judging import (
     Judging,
@@ -55,9 +56,10 @@ from mfed_ray.params import decoders_of, difference, encoder_of
 class MFed(Algorithm):
     """M-Fed's hyper-parameters and its four functions.
 
-    Bytes per client and round: |E| + |D| up; |E| down, and |D| where it is loaded or an anchor. Under `judged`, in a
-    round of judgement also |E| down and a number up for each candidate, but for the |E| that it loads anyway; where the
-    group follows another, |D| alone up; in the round in which it goes over both encoders down.
+    Bytes per client and round: |E| + |D| and a number for each block of E up; |E| down, and |D| where it is loaded or
+    an anchor. Under `judged`, in a round of judgement also |E| down and a number up for each candidate, but for the |E|
+    that it loads anyway; where the group follows another, |D| alone up; in the round in which it goes over both
+    encoders down.
     """
 
     decoder_proximal_weight: float = Field(0.01, ge=0.0)
@@ -179,7 +181,10 @@ class MFed(Algorithm):
         metrics = trainer.train(instruction.round, terms, instruction.parts, withhold=instruction.withhold)
         params = trainer.shared()
         kept = trainer.state(keep=decoders_of(params) if self.decoder_init == "local" else {})
-        return Fit(params if instruction.parts == ("model",) else decoders_of(params), kept, metrics, values)
+        if instruction.parts != ("model",):
+            return Fit(decoders_of(params), kept, metrics, values)
+        lengths = squared_lengths(encoder_of(params), encoder_of(instruction.load[0]))
+        return Fit(params, kept, metrics, {**values, **lengths})
 
     def weight(self, client: ClientSpec) -> float:
         """n_k, or 1."""
@@ -207,11 +212,13 @@ class MFed(Algorithm):
         aggregated |= {f"decoder/{group}": decoders_of(mean) for group, mean in means.items()}
         pairs = frozenset((s, t) for t, row in shares.items() for s, share in row.items() if share > 0.0)
         seen = {(s, t): correlations[s, t] for s in groups for t in groups}
+        origin = state
         if self.server.name != "average" and not is_sum:
             # steps are along what was learned, not along how far apart groups are
             origins = {f"encoder/{group}": tree for group, tree in fuse(starts, shares).items()}
-            state = State({**state.params, **origins})
-        return State(self.server.step(state, aggregated), values), Diagnostics(seen, pairs)
+            origin = State({**state.params, **origins})
+        after = State(self.server.step(origin, aggregated), values)
+        return after, Diagnostics(seen, pairs, self._steps(state, after, groups, means))
 
     def _followed(
         self, state: State, groups: Mapping[str, Sequence[Update]], means: Mapping[str, Params]
@@ -232,7 +239,21 @@ class MFed(Algorithm):
             "leaders": chosen,
         }
         followed = frozenset((chosen.get(group, group), group) for group in groups_of(state))
-        return State(self.server.step(state, aggregated), values), Diagnostics(saved(evidence), followed)
+        after = State(self.server.step(state, aggregated), values)
+        return after, Diagnostics(saved(evidence), followed, self._steps(state, after, groups, means))
+
+    def _steps(
+        self, state: State, after: State, groups: Mapping[str, Sequence[Update]], means: Mapping[str, Params]
+    ) -> tuple[BlockSteps, ...]:
+        """How the groups' encoders moved, of those that sent one."""
+        rounds = {}
+        for group, members in groups.items():
+            if encoder := encoder_of(means[group]):
+                senders = [sender for update in members for sender in update.senders]
+                clients = [(client_weight(sender, self.weighting), sender.values) for sender in senders]
+                name = f"encoder/{group}"
+                rounds[group] = GroupRound(state.params[name], encoder, after.params[name], clients)
+        return measured(rounds)
 
     def _correlate(self, encoders: Mapping[str, Params], starts: Mapping[str, Params], probe: Probe) -> Correlations:
         if self.correlation_matrix is not None:

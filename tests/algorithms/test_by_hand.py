@@ -23,6 +23,7 @@ import pytest
 
 from mfed_ray.algorithms import ALGORITHMS
 from mfed_ray.algorithms.centralised import Centralised
+from mfed_ray.algorithms.contract import BlockSteps
 from mfed_ray.algorithms.ditto import Ditto
 from mfed_ray.algorithms.fedamp import FedAMP
 from mfed_ray.algorithms.fedavg import FedAvg
@@ -354,6 +355,13 @@ def test_mfed_with_plain_fusion() -> None:
     }
     assert federation.diagnostics.correlations["a", "b"] == -1
     assert federation.diagnostics.fused == {("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")}
+    # a's two clients agree, b goes the other way; from 0 all go on with 2.25
+    assert federation.diagnostics.blocks == (
+        BlockSteps("a", "a", "encoder", 1.0, 10.5, 2.25),
+        BlockSteps("b", "b", "encoder", None, 6.0, 2.25),
+        BlockSteps("a", "b", "encoder", -1.0),
+        BlockSteps("b", "a", "encoder", -1.0),
+    )
     # a0 from the fused 2.25 and its own 5, near 8.75: gap 8.75, encoder + 2.1875, decoder + (8.75 + 3.75)/4 = 8.125;
     # then gap 3.4375: encoder + 3.4375/4, decoder + (3.4375 + 0.625)/4
     fits = federation.play()

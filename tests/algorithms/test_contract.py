@@ -6,6 +6,7 @@ A new algorithm needs an entry in ``BYTES`` and one in ``SETTINGS``, where defau
 import copy
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -101,7 +102,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 class Sizes:
     """Bytes of one trainee's model by part, less the BatchNorm that is its own; and those of that BatchNorm.
 
-    ``statistics``: of the BatchNorm that is not its own, a share of encoder and decoders.
+    ``statistics``: of the BatchNorm that is not its own, a share of encoder and decoders. ``blocks``: the number of the
+    encoder's.
     """
 
     encoder: int
@@ -109,6 +111,7 @@ class Sizes:
     heads: int
     private: int
     statistics: int
+    blocks: int
 
 
 Formula = Callable[[Sizes, int], tuple[int, int]]
@@ -121,6 +124,10 @@ def _nothing(_: Sizes, __: int) -> tuple[int, int]:
 
 def _model(s: Sizes, _: int) -> tuple[int, int]:
     return s.encoder + s.decoders, s.encoder + s.decoders
+
+
+def _model_and_lengths(s: Sizes, _: int) -> tuple[int, int]:
+    return s.encoder + s.decoders + 8 * s.blocks, s.encoder + s.decoders
 
 
 def _encoder(s: Sizes, _: int) -> tuple[int, int]:
@@ -148,7 +155,7 @@ BYTES: dict[str, Formula] = {
     "fedamp": _encoder,
     "matfl": _encoder,
     "fedhca2": _bodies,
-    "mfed": _model,
+    "mfed": _model_and_lengths,
 }
 
 
@@ -166,7 +173,8 @@ def sizes(experiment: Experiment, tasks: Sequence[str]) -> Sizes:
         if last.startswith("running_") and layer not in layers:
             found["statistics"] += 4 * tensor.numel()
         found["heads"] += 4 * tensor.numel() if layer.endswith(".classifier") else 0
-    return Sizes(**found)
+    blocks = 1 + sum(bool(re.fullmatch(r"encoder\.layer\d\.\d+", name)) for name, _ in model.named_modules())
+    return Sizes(**found, blocks=blocks)  # of a ResNet the stem is one
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from math import log
 import numpy as np
 import pytest
 
+from mfed_ray.algorithms.contract import BlockSteps
 from mfed_ray.algorithms.judging import Judging, candidates, judged_losses, leaders, log_ratios, saved
 from mfed_ray.algorithms.mfed import MFed
 from mfed_ray.errors import ConfigError
@@ -29,7 +30,8 @@ def numbers(*values: float) -> dict[str, np.ndarray]:
 
 def test_ratios_by_hand() -> None:
     """Of a's clients the one loses half as much on b's encoder, the other as much; c's client judged nothing."""
-    members = (judged("a-0", "a", a=2.0, b=1.0), judged("a-1", "a", a=3.0, b=3.0))
+    first = Update("a-0", "a", 1, {}, {"loss/a": 2.0, "loss/b": 1.0, "length/encoder": 7.0})  # not a loss
+    members = (first, judged("a-1", "a", a=3.0, b=3.0))
     groups = {
         "a": [Update("a", "a", 2, {}, members=members)],
         "b": [judged("b-0", "b", b=1.0, a=4.0)],
@@ -142,13 +144,16 @@ def test_a_follower_by_hand() -> None:
     fit = algorithm.fit(trainer, instruction, State())
     # after the judgement it trains as ever, from its own encoder: (8 - 0) / 4 for each of the two
     assert {name: value.tolist() for name, value in fit.params.items()} == {"encoder.w": [2], "decoders.b.w": [2]}
-    assert fit.values == {"loss/a": 0.5, "loss/b": 8.0}
+    assert fit.values == {"loss/a": 0.5, "loss/b": 8.0, "length/encoder": 4.0}
     updates = [Update("a", "a", 1, {**numbers(5), "decoders.a.w": ONE}), Update("b", "b", 1, fit.params, fit.values)]
     server, diagnostics = algorithm.aggregate(server, updates, None)  # type: ignore[arg-type]
     assert server.values["leaders"] == {"a": "a", "b": "a"}
     assert diagnostics.fused == {("a", "a"), ("a", "b")}
     assert diagnostics.correlations["a", "b"] == pytest.approx(1 - 0.5 / 8)
     assert [server.params[f"encoder/{group}"]["encoder.w"].tolist() for group in "ab"] == [[5], [2]]
+    # a went from 4 to 5, b from 0 to 2, and nothing was fused
+    a, b = (BlockSteps(group, group, "encoder", None, length, length) for group, length in (("a", 1.0), ("b", 2.0)))
+    assert diagnostics.blocks == (a, b, BlockSteps("a", "b", "encoder", 1.0), BlockSteps("b", "a", "encoder", 1.0))
 
     instruction = algorithm.instruct(server, B, 3)
     assert [tree["encoder.w"].tolist() for tree in (instruction.load[0], *instruction.over)] == [[2], [5]]
@@ -156,10 +161,12 @@ def test_a_follower_by_hand() -> None:
     fit = algorithm.fit(trainer, instruction, fit.state)
     # a's 5 and its own decoder's 2 make 7: a quarter of 8 - 7 for the decoder, then one of 6 - 7.25
     assert {name: value.tolist() for name, value in fit.params.items()} == {"decoders.b.w": [1.9375]}
+    assert fit.values == {}
     updates = [Update("a", "a", 1, {**numbers(6), "decoders.a.w": ONE}), Update("b", "b", 1, fit.params)]
-    server, _ = algorithm.aggregate(server, updates, None)  # type: ignore[arg-type]
+    server, diagnostics = algorithm.aggregate(server, updates, None)  # type: ignore[arg-type]
     assert [server.params[f"encoder/{group}"]["encoder.w"].tolist() for group in "ab"] == [[6], [2]]
     assert server.params["decoder/b"]["decoders.b.w"].tolist() == [1.9375]
+    assert diagnostics.blocks == (a,)  # who follows sends no encoder
     instruction = algorithm.instruct(server, B, 4)
     assert ([tree["encoder.w"].tolist() for tree in instruction.load[:1]], instruction.over) == ([[6]], ())
     instruction = algorithm.instruct(server, A, 3)

@@ -1,12 +1,14 @@
 """M-Fed's server half on numbers that can be checked by hand; its client half on a real model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from mfed_ray.algorithms.contract import BlockSteps
 from mfed_ray.algorithms.mfed import MFed
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.errors import ConfigError
@@ -63,6 +65,20 @@ def test_round_by_hand() -> None:
     assert state.params[f"encoder/{SEG}"] is state.params[f"encoder/{PARTS}"]
     assert state.params[f"decoder/{SEG}"] == {f"decoders.{SEG}.w": np.array([7], np.float32)}
     assert state.params[f"decoder/{PARTS}"] == {f"decoders.{PARTS}.w": np.array([5], np.float32)}
+
+
+def test_steps_by_hand() -> None:
+    """seg's clients go (1, 0) and (5, 0), together (4, 0); parts (0, 2). Both go on with (3, 2), which is (2, 1) off."""
+    algorithm, lengths = MFed(), {"s0": 1.0, "s1": 25.0, "p0": 4.0}
+    updates = [replace(one, values={"length/encoder": lengths[one.client]}) for one in UPDATES]
+    _, diagnostics = algorithm.aggregate(algorithm.init(CLIENTS, INITIAL), updates, no_probe)
+    fused = pytest.approx(5**0.5)
+    assert diagnostics.blocks == (
+        BlockSteps(SEG, SEG, "encoder", 1.0, 4.0, fused),
+        BlockSteps(PARTS, PARTS, "encoder", None, 2.0, fused),
+        BlockSteps(SEG, PARTS, "encoder", 0.0),
+        BlockSteps(PARTS, SEG, "encoder", 0.0),
+    )
 
 
 def test_threshold_above_the_correlation_keeps_groups_apart() -> None:
