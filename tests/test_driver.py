@@ -16,7 +16,7 @@ from mfed_ray.federation.simulation import Evaluated
 from mfed_ray.results.loading import load_results
 
 MakeExperiment = Callable[..., Experiment]
-TABLES = {"metrics.parquet", "rounds.parquet", "correlations.parquet"}
+TABLES = {"metrics.parquet", "rounds.parquet", "correlations.parquet", "fusing.parquet"}
 
 
 def follow(experiment: Experiment, folder: Path) -> int:

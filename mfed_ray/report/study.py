@@ -37,6 +37,7 @@ class Study:
     keys: Sequence[str]
     rounds: pd.DataFrame
     correlations: pd.DataFrame
+    fusing: pd.DataFrame
     summary: pd.DataFrame
     stopped: Mapping[str, str]
 
@@ -152,6 +153,7 @@ def _study(name: str, stage: str, headline: pd.DataFrame, results: Results) -> S
         keys,
         results.rounds[results.rounds["run_id"].isin(ids)],
         results.correlations[results.correlations["run_id"].isin(ids)],
+        results.fusing[results.fusing["run_id"].isin(ids)],
         summarise(results.metrics[results.metrics["experiment"] == name], stage),
         stopped,
     )

@@ -12,7 +12,8 @@ from mfed_ray.errors import RunFolderError
 from mfed_ray.results.run_folder import CHECKPOINTS, CONFIG
 from mfed_ray.storage import files_below, locate
 
-METRICS_FILE, ROUNDS_FILE, CORRELATIONS_FILE = "metrics.parquet", "rounds.parquet", "correlations.parquet"
+METRICS_FILE, ROUNDS_FILE = "metrics.parquet", "rounds.parquet"
+CORRELATIONS_FILE, FUSING_FILE = "correlations.parquet", "fusing.parquet"
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Results:
     metrics: pd.DataFrame
     rounds: pd.DataFrame
     correlations: pd.DataFrame
+    fusing: pd.DataFrame
     folders: Mapping[str, str]
     """Where the run of each ``run_id`` lies."""
     problems: Sequence[str]
@@ -111,6 +112,7 @@ def _assembled(runs: Sequence[Run], problems: Sequence[str]) -> Results:
         _frame([run.metrics for run in runs], about),
         _frame([run.costs for run in runs], about),
         _frame([run.correlations for run in runs], about),
+        _frame([run.fusing for run in runs], about),
         {run.run_id: run.place for run in runs},
         problems,
     )

@@ -6,13 +6,14 @@ from typing import Any
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, FLOOR, HELD_OUT, TRAIN, TRAINING, Headline
 from mfed_ray.federation.simulation import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
+from mfed_ray.results.find import FUSING_FILE
 from mfed_ray.results.growing import Table
 from mfed_ray.results.run_folder import RunFolder
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, Row
+from mfed_ray.results.tables import CORRELATIONS, FUSING, METRICS, ROUNDS, Row
 
 
 class Recorder:
-    """Writes a run's rounds to its three tables. ``headlines``: what each task is judged by."""
+    """Writes a run's rounds to its tables. ``headlines``: what each task is judged by."""
 
     def __init__(
         self,
@@ -27,13 +28,19 @@ class Recorder:
         self._metrics = Table(folder.path / "metrics.parquet", METRICS, config)
         self._rounds = Table(folder.path / "rounds.parquet", ROUNDS, config)
         self._correlations = Table(folder.path / "correlations.parquet", CORRELATIONS, config)
+        self._fusing = Table(folder.path / FUSING_FILE, FUSING, config)
+        self._has_fusing = (folder.path / FUSING_FILE).is_file()
         # written in this order: values after aggregation say that all of the round's evaluation is in the tables
-        self._tables = (self._rounds, self._correlations, self._metrics)
+        self._tables = (self._rounds, self._correlations, self._fusing, self._metrics)
 
     def resume(self, last_round: int) -> bool:
-        """Take up the tables as they stood after ``last_round``; whether its evaluation is in them."""
+        """Take up the tables as they stood after ``last_round``; whether its evaluation is in them.
+
+        A run of an older version has no table of fusing; it begins with the next round.
+        """
         for table in self._tables:
-            table.restore(last_round)
+            if table is not self._fusing or self._has_fusing:
+                table.restore(last_round)
         return self._metrics.has(AFTER_AGGREGATION)
 
     def record(self, event: Trained | Evaluated) -> None:
@@ -42,6 +49,7 @@ class Recorder:
             self._metrics.add(self._trained_rows(event))
             self._rounds.add([self._round_row(event)])
             self._correlations.add(self._correlation_rows(event))
+            self._fusing.add(self._fusing_rows(event))
         else:
             self._metrics.add(self._evaluated_rows(event))
             self._rounds.change(event.round, evaluate_seconds=event.seconds, peak_memory_bytes=_peak(event.reports))
@@ -108,6 +116,9 @@ class Recorder:
                 "correlation": value,
                 "fused": (other, group) in event.diagnostics.fused,
             }
+
+    def _fusing_rows(self, event: Trained) -> Iterator[Row]:
+        return ({"run_id": self._run.run_id, "round": event.round, **vars(one)} for one in event.diagnostics.blocks)
 
 
 def _peak(reports: Sequence[ClientReport]) -> int:

@@ -8,11 +8,11 @@ import pyarrow as pa
 from pyarrow import compute
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.results.find import CORRELATIONS_FILE, METRICS_FILE, ROUNDS_FILE, Found
+from mfed_ray.results.find import CORRELATIONS_FILE, FUSING_FILE, METRICS_FILE, ROUNDS_FILE, Found
 from mfed_ray.results.older import unknown_tasks
 from mfed_ray.results.parts import read_whole
 from mfed_ray.results.run_folder import CONFIG, parse_config
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, VERSION, table_schema
+from mfed_ray.results.tables import CORRELATIONS, FUSING, METRICS, ROUNDS, VERSION, table_schema
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Run:
     metrics: pa.Table
     costs: pa.Table
     correlations: pa.Table
+    fusing: pa.Table
+    """Without rows in runs of versions that did not measure it."""
     problems: list[str]
 
 
@@ -52,6 +54,8 @@ def read_run(found: Found) -> Run:
     first = metrics.rows.slice(0, 1).to_pylist()[0]
     costs = _rest(found, ROUNDS_FILE, ROUNDS, problems)
     correlations = _rest(found, CORRELATIONS_FILE, CORRELATIONS, problems)
+    has_fusing = FUSING_FILE in found.files
+    fusing = _rest(found, FUSING_FILE, FUSING, problems) if has_fusing else table_schema(FUSING).empty_table()
     last = compute.max(metrics.rows["round"]).as_py()
     planned = config.get("rounds", last)
     if last < planned:
@@ -65,6 +69,7 @@ def read_run(found: Found) -> Run:
         metrics=metrics.rows,
         costs=costs,
         correlations=correlations,
+        fusing=fusing,
         problems=problems,
     )
 

@@ -75,6 +75,23 @@ Where M-Fed judges, ``correlation`` is the share of its loss that ``group`` woul
 ``fused`` whether it takes that.
 """
 
+FUSING = {
+    "run_id": "str",
+    "round": "int64",
+    "group": "str",
+    "other": "str",
+    "block": "str",
+    "agreement": "float64",
+    "own_length": "float64",
+    "fused_length": "float64",
+}
+"""One row per round, ordered pair of task groups (a group and itself too) and block of the encoder.
+
+``agreement``: of two groups the cosine of their mean steps of the round, of a group and itself the mean cosine of two
+clients' steps. Only a group and itself have lengths: of the group's own step, and of the fused one
+(``mfed_ray.algorithms.fusing``). Null: not known.
+"""
+
 Row = Mapping[str, Any]
 
 _TYPES: Mapping[str, pa.DataType] = {

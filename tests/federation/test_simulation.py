@@ -291,6 +291,13 @@ def test_what_a_run_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:
     assert len(correlations) == 2 * 3 * 3  # rounds, groups, groups
     assert (correlations.query("group == other")["correlation"] == 1).all()
     assert (correlations["fused"] == (correlations["correlation"] >= 0.2)).all()
+    fusing = read_table(tmp_path / "fusing.parquet")
+    assert len(fusing) == 2 * 3 * 3 * 5  # and blocks of a ResNet-10
+    itself = fusing["group"] == fusing["other"]
+    assert (fusing["own_length"].notna() == itself).all()
+    # of the three groups one has two clients
+    assert set(fusing.loc[itself & fusing["agreement"].notna(), "group"]) == {"semantic_segmentation"}
+    assert fusing.loc[~itself, "agreement"].between(-1, 1).all()
 
 
 def test_a_run_leaves_the_floor_of_every_client_and_task_once(tiny: MakeExperiment, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -37,6 +38,6 @@ def test_clients_of_several_groups_keep_their_names(make_results: Callable[[Any]
     results = make_results([{"algorithm": "mfed", "seed": 0, "values": {"saliency": [[0, 0.4], [0, 0.1]]}}])
     renamed = results.metrics["client"].replace("saliency-1", "human_parts+saliency-0")
     metrics = pd.DataFrame({**results.metrics, "client": renamed})
-    (study,) = studies(Results(metrics, results.rounds, results.correlations, {}, []))
+    (study,) = studies(replace(results, metrics=metrics))
     axes: Any = client_bars(study).panels[0].plot.axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["human_parts+saliency-0", "saliency-0"]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_several_experiments_are_chapters_with_figures_numbered_through(
 def test_what_could_not_be_read_is_noted(make_results: Callable[[Any], Results], tmp_path: Path) -> None:
     made = make_results([{"algorithm": "mfed", "seed": 0, "values": {"saliency": [[0, 0.5]]}}])
     problems = [f"/runs/{number}: is damaged" for number in range(12)]
-    results = Results(made.metrics, made.rounds, made.correlations, made.folders, problems)
+    results = replace(made, problems=problems)
     write_report(results, tmp_path / "report.html")
     page = Page((tmp_path / "report.html").read_text())
     assert "Notes on the runs" in page.said("h2")

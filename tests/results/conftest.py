@@ -9,7 +9,7 @@ from pyarrow import parquet
 from mfed_ray.results.find import folder_at
 from mfed_ray.results.growing import Table
 from mfed_ray.results.parts import read_whole
-from mfed_ray.results.tables import CORRELATIONS, DESCRIBED, METRICS, ROUNDS
+from mfed_ray.results.tables import CORRELATIONS, DESCRIBED, FUSING, METRICS, ROUNDS
 
 CONFIG: dict[str, Any] = {
     "name": "tiny",
@@ -19,7 +19,7 @@ CONFIG: dict[str, Any] = {
     "clients": [{"tasks": ["saliency"], "count": 2}],
     "runtime": {"backend": "serial", "threads_per_client": 1},
 }
-COLUMNS = {"metrics": METRICS, "rounds": ROUNDS, "correlations": CORRELATIONS}
+COLUMNS = {"metrics": METRICS, "rounds": ROUNDS, "correlations": CORRELATIONS, "fusing": FUSING}
 MakeRun = Callable[..., Path]
 JUDGED_BY = {
     "semantic_segmentation": ("miou", True),
@@ -75,7 +75,10 @@ def make_run(tmp_path: Path) -> MakeRun:
         pair = {"run_id": run["run_id"], "group": "a", "other": "b", "correlation": 0.5, "fused": True}
         correlations = Table(folder / "correlations.parquet", CORRELATIONS, config)
         correlations.add({**pair, "round": number} for number in range(1, until + 1))
-        for table in (metrics, costs, correlations):
+        step = {"run_id": run["run_id"], "group": "a", "other": "a", "block": "encoder", "agreement": None}
+        fusing = Table(folder / "fusing.parquet", FUSING, config)
+        fusing.add({**step, "own_length": 2.0, "fused_length": 1.0, "round": n} for n in range(1, until + 1))
+        for table in (metrics, costs, correlations, fusing):
             table.write()
         return folder
 

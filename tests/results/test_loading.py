@@ -11,7 +11,7 @@ import yaml
 
 from mfed_ray.errors import ResultsWarning, RunFolderError
 from mfed_ray.results.loading import Results, load, load_results, shortened
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS
+from mfed_ray.results.tables import CORRELATIONS, FUSING, METRICS, ROUNDS
 from mfed_ray.storage import Mirror
 
 MakeRun = Callable[..., Path]
@@ -38,7 +38,11 @@ def test_the_other_tables_say_whose_they_are(make_run: MakeRun) -> None:
     make_run("a", seed=3)
     results = load(make_run("b", rounds=5, until=5).parent)
     about = ["experiment", "algorithm", "seed", "rounds", "variant"]
-    for frame, columns, length in ((results.rounds, ROUNDS, 3 + 6), (results.correlations, CORRELATIONS, 2 + 5)):
+    for frame, columns, length in (
+        (results.rounds, ROUNDS, 3 + 6),
+        (results.correlations, CORRELATIONS, 2 + 5),
+        (results.fusing, FUSING, 2 + 5),
+    ):
         assert list(frame.columns) == [*columns, *about]
         assert len(frame) == length
         assert list(frame[["run_id", *about]].drop_duplicates().itertuples(index=False, name=None)) == [
@@ -148,6 +152,17 @@ def test_a_run_shows_what_is_left_of_its_tables(make_run: MakeRun, tmp_path: Pat
     results = load(tmp_path)
     assert results.problems == [f"{tmp_path}/{told}"]
     assert (len(results.metrics), len(results.rounds) + len(results.correlations)) == (3, 2 if "rounds" in name else 3)
+
+
+def test_a_run_of_before_fusing_was_measured_has_no_rows_of_it_and_no_problem(make_run: MakeRun) -> None:
+    folder = make_run("one")
+    (folder / "fusing.parquet").write_bytes(b"damaged")
+    (problem,) = load(folder).problems
+    assert problem.startswith(f"{folder}/fusing.parquet: cannot be read as a Parquet table (")
+    (folder / "fusing.parquet").unlink()
+    results = load(folder)
+    assert (len(results.fusing), len(results.correlations), results.problems) == (0, 2, [])
+    assert list(results.fusing.columns) == [*FUSING, "experiment", "algorithm", "seed", "rounds", "variant"]
 
 
 def test_an_unfinished_run_is_loaded_and_told(make_run: MakeRun) -> None:

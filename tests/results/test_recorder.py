@@ -3,13 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from mfed_ray.algorithms.contract import Diagnostics
+from mfed_ray.algorithms.contract import BlockSteps, Diagnostics
 from mfed_ray.evaluation import Headline
 from mfed_ray.federation.simulation import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
+from mfed_ray.results.find import folder_at
+from mfed_ray.results.parts import read_whole
 from mfed_ray.results.recorder import Recorder, is_evaluated
 from mfed_ray.results.run_folder import RunFolder
-from mfed_ray.results.tables import METRICS, open_table
+from mfed_ray.results.tables import FUSING, METRICS, open_table
 from tests.results.conftest import rewrite_as_version_2, whole_table
 
 RUN = RunIdentity("tiny-mfed-0123abcd-seed4", "tiny", "mfed", 4, "abc")
@@ -33,6 +35,7 @@ TRAINED = Trained(
     Diagnostics(
         {("saliency", "human_parts+saliency"): 0.25, ("human_parts+saliency", "saliency"): -0.5},
         frozenset({("saliency", "human_parts+saliency")}),
+        (BlockSteps("saliency", "saliency", "encoder", 0.5, 2.0, 1.5), BlockSteps("saliency", "x", "encoder", -0.25)),
     ),
     {"fit": 1.0, "aggregate": 0.25},
     bytes_up=1000,
@@ -123,8 +126,28 @@ def test_correlations_say_whose_encoder_went_where(tmp_path: Path) -> None:
     ]
 
 
-def test_resume_takes_up_all_three_tables(tmp_path: Path) -> None:
-    names = ("metrics", "rounds", "correlations")
+def test_fusing_by_block(tmp_path: Path) -> None:
+    recorder(tmp_path).record(TRAINED)
+    assert read_whole(folder_at(str(tmp_path)), "fusing.parquet", FUSING).rows.to_pylist() == [
+        dict(zip(FUSING, (RUN.run_id, 1, "saliency", "saliency", "encoder", 0.5, 2.0, 1.5), strict=True)),
+        dict(zip(FUSING, (RUN.run_id, 1, "saliency", "x", "encoder", -0.25, None, None), strict=True)),
+    ]
+
+
+def test_a_run_of_before_fusing_was_measured_goes_on_with_it(tmp_path: Path) -> None:
+    record(recorder(tmp_path), *INITIAL, *FIRST_ROUND)
+    for path in tmp_path.glob("fusing*.parquet"):
+        path.unlink()
+    resumed = recorder(tmp_path)
+    assert resumed.resume(last_round=1)
+    record(resumed, replace(TRAINED, round=2), replace(EVALUATED, round=2))
+    resumed.finish()
+    assert whole_table(tmp_path, "fusing")["round"].tolist() == [2, 2]
+    assert whole_table(tmp_path, "correlations")["round"].tolist() == [1, 1, 2, 2]
+
+
+def test_resume_takes_up_all_tables(tmp_path: Path) -> None:
+    names = ("metrics", "rounds", "correlations", "fusing")
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     for folder in (straight, broken):
         folder.mkdir()

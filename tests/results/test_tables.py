@@ -9,7 +9,7 @@ from pyarrow import parquet
 from mfed_ray.errors import RunFolderError
 from mfed_ray.results.frame import read_table
 from mfed_ray.results.growing import Table
-from mfed_ray.results.tables import CORRELATIONS, METRICS, ROUNDS, open_table
+from mfed_ray.results.tables import CORRELATIONS, FUSING, METRICS, ROUNDS, open_table
 
 CONFIG = {"rounds": 3, "algorithm": {"name": "mfed", "correlation_threshold": -1.0}}
 KINDS: dict[str, Any] = {"str": "a", "int64": 7, "float64": 0.1, "bool": True, "boolean": None}
@@ -24,7 +24,7 @@ def table(tmp_path: Path) -> Table:
     return Table(tmp_path / "correlations.parquet", CORRELATIONS, CONFIG)
 
 
-@pytest.mark.parametrize("columns", [METRICS, ROUNDS, CORRELATIONS])
+@pytest.mark.parametrize("columns", [METRICS, ROUNDS, CORRELATIONS, FUSING])
 def test_file_has_the_named_columns_and_types(tmp_path: Path, columns: dict[str, str]) -> None:
     path = tmp_path / "table.parquet"
     table = Table(path, columns, CONFIG)
