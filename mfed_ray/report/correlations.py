@@ -49,7 +49,7 @@ def _panel(study: Study, variant: str) -> Panel:
     groups = list(dict.fromkeys(str(group) for column in ("group", "other") for group in rows[column]))
     matrices = _matrices(rows, groups)
     limit = _limit(matrices)
-    letters = [_letter(index) for index in range(len(groups))]
+    letters = [letter(index) for index in range(len(groups))]
     grid, title = -(-len(matrices) // _COLUMNS), wrapped(symbolic(variant))
     height = 0.3 + 0.15 * title.count("\n") + 1.05 * grid + 0.14 * len(groups)
     figure = Figure((WIDTH, height), layout="constrained")
@@ -107,7 +107,8 @@ def _draw(axes: Axes, mean: NDArray[np.float64], fused: NDArray[np.float64], lim
     axes.tick_params(length=0, labelsize=6)
 
 
-def _letter(index: int) -> str:
+def letter(index: int) -> str:
+    """What stands for a task group in a plot: a letter, or a number where there are not enough."""
     return ascii_uppercase[index] if index < len(ascii_uppercase) else str(index + 1)
 
 

@@ -10,6 +10,7 @@ from mfed_ray.report.clients import client_bars
 from mfed_ray.report.correlations import correlation_matrices
 from mfed_ray.report.costs import costs
 from mfed_ray.report.curves import learning_curves
+from mfed_ray.report.fusing import fusing_by_block
 from mfed_ray.report.gallery import galleries, montage
 from mfed_ray.report.heat_map import heat_maps
 from mfed_ray.report.page import Chapter, Report, render_page
@@ -50,7 +51,15 @@ def _pictured(experiments: int, index: int) -> int:
 
 
 def _chapter(study: Study, results: Results, pictured: int) -> Chapter:
-    figures = [make(study) for make in (learning_curves, heat_maps, correlation_matrices, costs, client_bars)]
+    figures = [
+        learning_curves(study),
+        heat_maps(study),
+        correlation_matrices(study),
+        *fusing_by_block(study),
+        costs(study),
+        client_bars(study),
+        *galleries(study, results.folders, pictured),
+    ]
     caption = (
         f"Headline metrics {spaced(study.stage)} at the last round, mean over "
         f"clients ± standard deviation over seeds. Delta_m is the mean over tasks of the relative gain on local "
@@ -58,7 +67,7 @@ def _chapter(study: Study, results: Results, pictured: int) -> Chapter:
         f"{f' {FLOOR_IS}' if study.floors else ''}"
     )
     table = cells(study.summary).drop(columns="experiment")
-    return Chapter(study.name, caption, table, [*figures, *galleries(study, results.folders, pictured)])
+    return Chapter(study.name, caption, table, figures)
 
 
 def _write_page(chapters: Sequence[Chapter], results: Results, out: Path) -> Path:

@@ -19,7 +19,7 @@ from mfed_ray.report import write_report
 from mfed_ray.report.study import Study, studies
 from mfed_ray.report.style import styled
 from mfed_ray.results.loading import Results, load
-from mfed_ray.results.tables import CORRELATIONS, ROUNDS
+from mfed_ray.results.tables import CORRELATIONS, FUSING, ROUNDS
 from mfed_ray.tasks import TASKS
 
 MakeExperiment = Callable[..., Experiment]
@@ -29,11 +29,13 @@ def _results(runs: Sequence[Mapping[str, Any]]) -> Results:
     """Results of runs told by ``algorithm``, ``seed``, ``values``: by task, each client's values from round 0 on.
 
     And where it matters ``floors`` (by task, each client's), ``keys`` (dotted), ``planned`` rounds, ``stage``,
-    ``experiment``, ``seconds`` and ``bytes`` of every round, ``correlations`` (round, group, other, value, fused).
+    ``experiment``, ``seconds`` and ``bytes`` of every round, ``correlations`` (round, group, other, value, fused),
+    ``fusing`` (round, group, other, block, agreement, own and fused length).
     """
     metrics: list[dict[str, Any]] = []
     rounds: list[dict[str, Any]] = []
     correlations: list[dict[str, Any]] = []
+    fusing: list[dict[str, Any]] = []
     folders = {}
     for one in runs:
         keys = one.get("keys", {})
@@ -56,12 +58,14 @@ def _results(runs: Sequence[Mapping[str, Any]]) -> Results:
         rounds += [{**about, **cost, "run_id": run_id, "round": number} for number in range(last + 1)]
         names = ("round", "group", "other", "correlation", "fused")
         correlations += [{**about, **dict(zip(names, row, strict=True))} for row in one.get("correlations", ())]
+        fusing += [{**about, **dict(zip([*FUSING][1:], row, strict=True))} for row in one.get("fusing", ())]
         folders[run_id] = f"/nowhere/{run_id}"
     extra = ["experiment", "algorithm", "seed", "rounds", "variant"]
     return Results(
         pd.DataFrame(metrics),
         pd.DataFrame(rounds, columns=None if rounds else [*ROUNDS, *extra]),
         pd.DataFrame(correlations, columns=None if correlations else [*CORRELATIONS, *extra]),
+        pd.DataFrame(fusing, columns=None if fusing else [*FUSING, *extra]),
         folders,
         [],
     )

@@ -17,6 +17,7 @@ FIGURES = [
     "Learning curves",
     "Delta_m over hyper-parameters",
     "Correlation of task groups",
+    "Agreement and steps by block",
     "Seconds and bytes by phase",
     "Clients at the last round",
 ]
@@ -74,21 +75,21 @@ def test_headings_and_language(page: Page) -> None:
     assert all(below - above <= 1 for above, below in pairwise(levels))
     assert page.said("h1") == ["Results of tiny"]
     titles = [title for title in page.said("h3") if title != "Summary"]
-    assert titles[:5] == FIGURES
-    assert sorted(title.split(" ")[2] for title in titles[5:]) == ["local", "mfed"]
+    assert titles[:6] == FIGURES
+    assert sorted(title.split(" ")[2] for title in titles[6:]) == ["local", "mfed"]
     assert page.said("a")[2:] == titles  # after the experiment and its summary
 
 
 def test_every_figure_shows_something_with_words_for_it(page: Page) -> None:
-    assert len(page.figures) == 7
+    assert len(page.figures) == 8
     for figure in page.figures:
         shown = [attributes for tag, attributes in figure if tag in ("svg", "img")]
         assert shown
         assert all(re.search(r"\d", attributes["aria-label"] or "") for tag, attributes in figure if tag == "svg")
         assert all(attributes["alt"] for tag, attributes in figure if tag == "img")
     captions = page.said("figcaption")
-    assert len(captions) == 7
-    assert [caption for caption in captions[:5] if "1 seed" not in caption] == []
+    assert len(captions) == 8
+    assert [caption for caption in captions[:6] if "1 seed" not in caption] == []
 
 
 def test_pictures_stand_beside_each_other(page: Page) -> None:
