@@ -35,7 +35,8 @@ def fusing_by_block(study: Study) -> list[ReportFigure]:
         "its input on. Above, how far the steps of a round agree: a row of one letter is the cosine of two clients of "
         "that group, a row of two letters that of two groups' mean steps, which have less noise than a client's. "
         "Below, the length of the step to the encoder with which a group goes on, as a share of that of its own step: "
-        "below 1 fusing shortens it. Grey cells are not known: a group of one client has no two to compare."
+        "below 1 fusing shortens it, above 1 it leads over to where the others are. Grey cells are not known: a group "
+        "of one client has no two to compare."
         f"{explained(shown)}"
     )
     panels = [_panel(variant, study.fusing[study.fusing["variant"] == variant]) for variant in shown]
@@ -50,9 +51,9 @@ def _panel(variant: str, rows: pd.DataFrame) -> Panel:
     pairs = [*itself, *combinations(groups, 2)]
     names = [*letters, *map(" ".join, combinations(letters, 2))]
     means = rows.assign(ratio=rows["fused_length"] / rows["own_length"].where(rows["own_length"] > 0))
-    by_pair = means.groupby(["group", "other", "block"])[["agreement", "ratio"]].mean().unstack()
+    by_pair = means.groupby(["group", "other", "block"])[["agreement", "ratio"]].mean()
     agreement, ratio = (
-        by_pair[column].reindex(index=pd.MultiIndex.from_tuples(of), columns=blocks).to_numpy(float)
+        by_pair[column].unstack().reindex(index=pd.MultiIndex.from_tuples(of), columns=blocks).to_numpy(float)
         for column, of in (("agreement", pairs), ("ratio", itself))
     )
     title = wrapped(symbolic(variant))
@@ -73,9 +74,7 @@ def _panel(variant: str, rows: pd.DataFrame) -> Panel:
     return Panel(variant, _alt(variant, groups, blocks, agreement, ratio), figure)
 
 
-def _draw(
-    figure: Figure, axes: Axes, grid: Grid, names: Sequence[str], colours: Colormap, norm: Normalize
-) -> None:
+def _draw(figure: Figure, axes: Axes, grid: Grid, names: Sequence[str], colours: Colormap, norm: Normalize) -> None:
     axes.grid(visible=False)
     axes.set_facecolor(LIGHT)
     edges = [np.arange(size + 1) - 0.5 for size in grid.shape]
@@ -120,8 +119,8 @@ def _alt(variant: str, groups: Sequence[str], blocks: Sequence[str], agreement: 
 
 
 def _range(grid: Grid, blocks: Sequence[str]) -> str:
-    low, high = (np.unravel_index(pick(grid), grid.shape)[1] for pick in (np.nanargmin, np.nanargmax))
-    return (
-        f"{number(float(np.nanmin(grid)), 3)} ({_short(blocks[low])}) to "
-        f"{number(float(np.nanmax(grid)), 3)} ({_short(blocks[high])})"
+    low, high = (
+        f"{number(float(grid.flat[place]), 3)} ({_short(blocks[place % len(blocks)])})"
+        for place in (int(np.nanargmin(grid)), int(np.nanargmax(grid)))
     )
+    return f"{low} to {high}"

@@ -22,7 +22,7 @@ DIVERGING = mpl.colormaps["coolwarm_r"]
 """Blue is above zero, red below (Moreland, Diverging color maps for scientific visualization, ISVC 2009)."""
 
 SEQUENTIAL = mpl.colormaps["cividis"]
-"""From zero on (Nunez, Anderton, Renslow, Optimizing colormaps with consideration for color vision deficiency, 2018)."""
+"""From zero on (Nunez, Anderton, Renslow, Optimizing colormaps [...] for color vision deficiency, PLoS ONE 2018)."""
 
 _ORANGE, _SKY, _GREEN, _, _BLUE, _VERMILION, _PURPLE = (to_hex((r / 255, g / 255, b / 255)) for r, g, b in HUES)
 

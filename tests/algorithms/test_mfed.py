@@ -1,5 +1,6 @@
 """M-Fed's server half on numbers that can be checked by hand; its client half on a real model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -68,11 +69,11 @@ def test_round_by_hand() -> None:
 
 
 def test_steps_by_hand() -> None:
-    """seg's clients go (1, 0) and (5, 0), together (4, 0); parts (0, 2). Both go on with (3, 2), which is (2, 1) off."""
+    """seg's clients go (1, 0) and (5, 0), together (4, 0); parts (0, 2). Both go on with (3, 2): (2, 1) away."""
     algorithm, lengths = MFed(), {"s0": 1.0, "s1": 25.0, "p0": 4.0}
     updates = [replace(one, values={"length/encoder": lengths[one.client]}) for one in UPDATES]
     _, diagnostics = algorithm.aggregate(algorithm.init(CLIENTS, INITIAL), updates, no_probe)
-    fused = pytest.approx(5**0.5)
+    fused = math.sqrt(5)
     assert diagnostics.blocks == (
         BlockSteps(SEG, SEG, "encoder", 1.0, 4.0, fused),
         BlockSteps(PARTS, PARTS, "encoder", None, 2.0, fused),
@@ -140,8 +141,11 @@ def test_a_server_step_is_along_what_was_learned_and_not_along_how_far_apart_gro
     apart, _ = MFed(correlation_threshold=2).aggregate(MFed().init(CLIENTS, INITIAL), UPDATES, no_probe)
     moved = [update(CLIENTS[0], [6, 1], 0), update(CLIENTS[1], [6, 1], 0), update(CLIENTS[2], [2, 3], 0)]
     server = ServerOptimizer(name="momentum", learning_rate=2.0, beta1=0.0)
-    state, _ = MFed(server=server).aggregate(apart, moved, no_probe)
+    state, diagnostics = MFed(server=server).aggregate(apart, moved, no_probe)
     assert [state.params[f"encoder/{group}"]["encoder.w"].tolist() for group in (SEG, PARTS)] == [[5, 2], [5, 2]]
+    # the fused step is from where the group was: (0, 1) and (4, -1)
+    lengths = [(one.own_length, one.fused_length) for one in diagnostics.blocks if one.group == one.other]
+    assert lengths == [(1.0, 1.0), (1.0, pytest.approx(17**0.5))]
 
 
 def test_instruction_carries_what_is_used_and_nothing_else() -> None:

@@ -42,8 +42,8 @@ def test_means_over_rounds_and_seeds(study: Study) -> None:
     above, below, *_ = panel.plot.axes
     meshes: list[Any] = [axes.collections[0] for axes in (above, below)]
     agreement, ratio = (mesh.get_array().filled(9) for mesh in meshes)
-    np.testing.assert_allclose(agreement, [[0.3, -0.5], [9, 9], [0.2, 9]])
-    np.testing.assert_allclose(ratio, [[0.5, 1.25], [0.25, 9]])
+    np.testing.assert_allclose(agreement, np.array([[0.3, -0.5], [9, 9], [0.2, 9]]))
+    np.testing.assert_allclose(ratio, np.array([[0.5, 1.25], [0.25, 9]]))
     assert [mesh.get_clim() for mesh in meshes] == [(-0.5, 0.5), (0, 1.25)]
     assert [tick.get_text() for tick in above.get_yticklabels()] == ["A", "B", "A B"]
     assert [tick.get_text() for tick in below.get_xticklabels()] == ["stem", "layer4.0"]
