@@ -272,6 +272,8 @@ def test_a_run_begun_on_ray_ends_the_same_on_fewer_actors_or_none(
     interrupt(run(begun, tmp_path / "resumed"), after_round=1)
     resumed = finish(tiny(algorithm=MFED, runtime=going_on), tmp_path / "resumed")
     assert_same(finish(tiny(algorithm=MFED), tmp_path / "serial"), resumed)
+    fusing, again = (read_table(tmp_path / name / "fusing.parquet") for name in ("serial", "resumed"))
+    pd.testing.assert_frame_equal(fusing, again, check_exact=True)
 
 
 def test_what_a_run_leaves(tiny: MakeExperiment, tmp_path: Path) -> None:
