@@ -85,7 +85,7 @@ def _draw(figure: Figure, axes: Axes, grid: Grid, names: Sequence[str], colours:
         for row, column in zip(*np.nonzero(np.isfinite(grid)), strict=True):
             value = grid[row, column]
             colour = text_colour(colours, float(norm(value)))
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=5.5)
+            axes.text(column, row, f"{value:z.2f}", ha="center", va="center", color=colour, fontsize=5.5)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.tick_params(length=0, labelsize=6)
