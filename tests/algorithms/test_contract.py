@@ -80,8 +80,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "mfed between unlike models of one task": {
         "algorithm": {"name": "mfed", "correlation_threshold": 0.0, "decoder_init": "global"},
-        "clients": {3: {"tasks": ["semantic_segmentation"], "encoder": "resnet18", "decoder_width": 12}},
-        **AVERAGED,
+        "clients": {2: {"tasks": ["semantic_segmentation"], "encoder": "resnet18", "decoder_width": 12}},
+        "model": {"normalisation": "average", "width": 16},
     },
     "mfed, judged": {
         "algorithm": {
