@@ -1,6 +1,6 @@
 """Frozen data that crosses a process: what the server tells a client, and what comes back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Literal
@@ -18,6 +18,16 @@ Part = Literal["model", "encoder", "decoders", "readout"]
 `readout`: the decoders, on the encoder as it is evaluated. Under `decoders` its BatchNorm takes the batch's statistics,
 and its own go on.
 """
+
+
+def group_name(tasks: Iterable[str], model: str = "") -> str:
+    """A task group's name: its tasks joined by plus signs; after an @ what tells its model from others of theirs."""
+    return "+".join(tasks) + (f"@{model}" if model else "")
+
+
+def tasks_of(group: str) -> str:
+    """A task group's tasks, joined by plus signs: groups of the same tasks have the same."""
+    return group.partition("@")[0]
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ class ClientSpec:
     tasks: tuple[str, ...]
     sources: tuple[Source, ...]
     held_out_ids: tuple[str, ...]
+    model: str = ""
+    """What tells its model from others of its tasks; empty where that is the usual one, or they have only one."""
 
     @classmethod
     def of(
@@ -63,14 +75,15 @@ class ClientSpec:
         held_out_ids: tuple[str, ...] = (),
         kept_back: tuple[str, ...] = (),
         withheld: tuple[str, ...] = (),
+        model: str = "",
     ) -> "ClientSpec":
         """An ordinary client, which trains on images of its own."""
-        return cls(name, tasks, (Source(name, tasks, dataset, train_ids, kept_back, withheld),), held_out_ids)
+        return cls(name, tasks, (Source(name, tasks, dataset, train_ids, kept_back, withheld),), held_out_ids, model)
 
     @property
     def group(self) -> str:
-        """Name of the task group: the clients whose models have one structure and are averaged whole."""
-        return "+".join(self.tasks)
+        """Name of the task group: the clients of the same tasks with one structure, whose models are averaged whole."""
+        return group_name(self.tasks, self.model)
 
     @property
     def dataset(self) -> str:

@@ -103,7 +103,7 @@ def _shows_something(target: Target) -> bool:
 def _predicted(
     factory: TrainerFactory, client: ClientSpec, sample: Sample, last: Checkpoint
 ) -> Mapping[str, Prediction]:
-    model = factory.model(client.tasks)
+    model = factory.model(client)
     deploy(model, factory.experiment, client, last)
     return model.predict(sample.image, factory.experiment.images)
 

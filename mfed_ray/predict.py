@@ -13,6 +13,7 @@ from mfed_ray.data.settings import InputSize
 from mfed_ray.errors import ConfigError, DataError, RunFolderError
 from mfed_ray.experiment import parse_experiment
 from mfed_ray.experiment.clients import clients_by_name
+from mfed_ray.experiment.groups import model_name
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
@@ -129,7 +130,7 @@ def _model(folder: RunFolder, experiment: Experiment, client: str) -> LoadedMode
         raise ConfigError(f"--client: {client!r} is not one of {', '.join(specs)}")
     latest = last_round(folder)
     torch.set_num_threads(experiment.runtime.threads_per_client)
-    model = TrainerFactory(experiment).model(specs[client].tasks)
+    model = TrainerFactory(experiment).model(specs[client])
     deploy(model, experiment, specs[client], latest)
     return model
 
@@ -138,7 +139,10 @@ def client_specs(folder: RunFolder, experiment: Experiment) -> list[ClientSpec]:
     """The run's clients with the shards that they had, and no held-out images: no dataset is opened."""
     shards = folder.read_json(PARTITION) or {}
     named = clients_by_name(experiment)
-    return [ClientSpec.of(name, one.tasks, one.data, tuple(shards.get(name, ()))) for name, one in named.items()]
+    return [
+        ClientSpec.of(name, one.tasks, one.data, tuple(shards.get(name, ())), model=model_name(experiment, one))
+        for name, one in named.items()
+    ]
 
 
 def last_round(folder: RunFolder) -> Checkpoint:

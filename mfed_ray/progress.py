@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -32,6 +32,8 @@ def show(events: Iterator[Event], experiment: Experiment, folder: str | Path) ->
         console.print(Text(title), soft_wrap=True)
         for event in events:
             board.take(event)
+            for note in _notes(event):
+                console.print(Text(note), soft_wrap=True)
             if ends_round(event):
                 console.print(Text(board.line()), soft_wrap=True)
     if not board.history:
@@ -76,16 +78,22 @@ def _headline(task: str) -> Headline:
     return HEADLINES[task] if task in HEADLINES else find("task", task).headline
 
 
+def _notes(event: Event) -> Sequence[str]:
+    return event.notes if isinstance(event, Trained) else ()
+
+
 class _Board:
     def __init__(self, experiment: Experiment, title: str) -> None:
         self._rounds, self._title = experiment.rounds, title
         self._started = time.monotonic()
         self._status = "starting"
         self._last = 0
+        self._told: list[str] = []
         self.history: list[tuple[int, Scores]] = []
 
     def take(self, event: Event) -> None:
         """Note an event."""
+        self._told += _notes(event)
         if isinstance(event, Progress):
             self._status = f"round {event.round}/{self._rounds}: {event.phase} {event.done}/{event.total} clients"
         elif ends_round(event):
@@ -118,4 +126,4 @@ class _Board:
             best = (max if headline.higher_is_better else min)(values)
             arrow = "" if headline.higher_is_better else " (lower is better)"
             table.add_row(task, headline.metric + arrow, *(f"{value:.4f}" for value in (values[0], values[-1], best)))
-        return Group(table, Text(self._status))
+        return Group(table, *map(Text, self._told), Text(self._status))

@@ -15,7 +15,7 @@ from mfed_ray.errors import ClientError
 from mfed_ray.loaded_model import LoadedModel, Values
 from mfed_ray.loading import Batch, Shard, held_out_batches
 from mfed_ray.local_training import LocalTraining
-from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State
+from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State, group_name
 from mfed_ray.models.contract import BatchTarget
 from mfed_ray.params import ENCODER
 from mfed_ray.seeds import derive
@@ -97,7 +97,8 @@ class Trainer:
                 self._optimizer_state = {**self._optimizer_state, **_optimizer_values(optimizer, trained)}
         metrics = {name: {"loss": float(np.mean(values))} for name, values in losses.items()}
         steps = len(penalties)
-        metrics.setdefault(self.spec.group, {}).update(proximal_penalty=sum(penalties) / steps, steps=float(steps))
+        own = metrics.setdefault(group_name(self.spec.tasks), {})
+        own.update(proximal_penalty=sum(penalties) / steps, steps=float(steps))
         return metrics
 
     def align(self, round_number: int, steps: int) -> None:

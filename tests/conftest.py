@@ -187,15 +187,15 @@ def ray_cluster() -> Iterator[None]:
 
 
 @lru_cache(maxsize=4)
-def _models(model: str, encoders: tuple[tuple[str, ...], ...], seed: int) -> dict[tuple[str, ...], LoadedModel]:
+def _models(model: str, structures: tuple[Any, ...], seed: int) -> dict[str, LoadedModel]:
     """Built once for all runs that have them, since a trainer sets all that its model holds before each use."""
-    del model, encoders, seed
+    del model, structures, seed
     return {}
 
 
 def _factory(experiment: Experiment) -> TrainerFactory:
-    encoders = tuple((experiment.encoder_of(one.tasks), *one.tasks) for one in experiment.clients)
-    return TrainerFactory(experiment, models=_models(experiment.model.model_dump_json(), encoders, experiment.seed))
+    structures = tuple((one.tasks, one.encoder, one.decoder_width) for one in experiment.clients)
+    return TrainerFactory(experiment, models=_models(experiment.model.model_dump_json(), structures, experiment.seed))
 
 
 def _serially(

@@ -1,6 +1,7 @@
 """What a run's folder holds, and that wrong input leaves it as it was."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from mfed_ray.driver import run
 from mfed_ray.errors import DataError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.identity import identity
-from mfed_ray.federation.simulation import Evaluated
+from mfed_ray.federation.simulation import Evaluated, Trained
+from mfed_ray.predict import client_specs
 from mfed_ray.results.loading import load_results
+from mfed_ray.results.run_folder import RunFolder
 
 MakeExperiment = Callable[..., Experiment]
 TABLES = {"metrics.parquet", "rounds.parquet", "correlations.parquet", "fusing.parquet"}
@@ -94,7 +97,7 @@ def test_a_run_of_before_some_keys_goes_on(tiny: MakeExperiment, tmp_path: Path)
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
     del config["model"]["width"], config["algorithm"]["judging"]
     for clients in config["clients"]:
-        del clients["images"]
+        del clients["images"], clients["decoder_width"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     follow(experiment, tmp_path)
     metrics = load_results(tmp_path)
@@ -102,6 +105,25 @@ def test_a_run_of_before_some_keys_goes_on(tiny: MakeExperiment, tmp_path: Path)
     assert set(metrics["round"]) == {0, 1, 2}
     with pytest.raises(RunFolderError, match=r"another model\.width; choose another folder with --out"):
         follow(tiny(rounds=2, model={"width": 16}), tmp_path)
+
+
+def test_clients_of_one_task_with_several_models(tiny: MakeExperiment, tmp_path: Path) -> None:
+    """What they have in common is told at the start; rows stand by task, and what looks at the run finds each model."""
+    saliency = {"tasks": ["saliency"], "data": "scenes"}
+    other = {**saliency, "encoder": "resnet18"}
+    experiment = tiny(rounds=1, model={"width": 16}, clients=[saliency, other])
+    begun, *others = [event for event in run(experiment, tmp_path) if isinstance(event, Trained)]
+    shares = r"saliency and saliency@resnet18 have 100\.0% and \d\d\.\d% of their parameters in common"
+    assert re.fullmatch(shares, "".join(begun.notes))
+    assert [event.notes for event in others] == [()]
+    metrics = load_results(tmp_path)
+    assert set(metrics["task"]) == {"saliency"}
+    assert set(metrics["client"]) == {"saliency-0", "saliency-1"}
+    specs = client_specs(RunFolder(tmp_path), experiment)
+    assert [client.group for client in specs] == ["saliency", "saliency@resnet18"]
+    correlations = pd.read_parquet(tmp_path / "correlations.parquet")
+    assert set(correlations["group"]) == {"saliency", "saliency@resnet18"}
+    assert correlations["fused"].all()
 
 
 @pytest.mark.parametrize("backend", ["serial", "ray"])

@@ -63,6 +63,21 @@ def test_plain_lines_exactly(tiny: MakeExperiment, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.usefixtures("plain")
+def test_notes_are_told_before_the_first_round(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = Trained(0, [], Diagnostics(), {}, 0, 0, is_evaluated=True, notes=("a and b differ",))
+    show(iter([begun, report(0)]), tiny(), FOLDER)
+    assert without_seconds(capsys.readouterr().out).splitlines()[1:] == ["a and b differ", "round 0/2  [_ s]"]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_notes_stay_on_the_live_board(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = Trained(0, [], Diagnostics(), {}, 0, 0, is_evaluated=True, notes=("a and b differ",))
+    show(iter([begun, report(1)]), tiny(), FOLDER)
+    lines = [line.strip() for line in screen(capsys).splitlines()]
+    assert lines[-2:] == ["a and b differ", "round 1/2 done"]
+
+
+@pytest.mark.usefixtures("plain")
 def test_a_line_is_printed_as_soon_as_its_round_is_done(
     tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]
 ) -> None:

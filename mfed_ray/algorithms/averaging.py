@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from mfed_ray.algorithms.contract import by_group, common_encoder
+from mfed_ray.algorithms.fusion import check_in_common, fuse_within_tasks
 from mfed_ray.averages import weighted_mean
 from mfed_ray.messages import ClientSpec, Params, State, Update
 from mfed_ray.params import decoders_of, encoder_of
@@ -26,17 +27,20 @@ ENCODERS, DECODERS = "encoder/", "decoder/"
 
 
 def initial_encoders(algorithm: str, initial: Mapping[str, Params], scope: Scope) -> dict[str, Params]:
-    """The groups' encoders before the first round. Raises ConfigError under scope `all` where they differ."""
-    if scope == "all":
-        shared = common_encoder(f"{algorithm} with scope: all", initial)
-        return {ENCODERS + group: shared for group in initial}
-    return {ENCODERS + group: encoder_of(model) for group, model in initial.items()}
+    """The groups' encoders before the first round.
+
+    Raises ConfigError under scope `all` where they differ, and where groups of the same tasks have no block alike.
+    """
+    encoders = _encoders(algorithm, initial, scope)
+    check_in_common(encoders)
+    return {ENCODERS + group: encoder for group, encoder in encoders.items()}
 
 
 def initial_models(algorithm: str, initial: Mapping[str, Params], scope: Scope) -> dict[str, Params]:
     """The groups' encoders and decoders before the first round. Raises ConfigError as ``initial_encoders``."""
-    decoders = {DECODERS + group: decoders_of(model) for group, model in initial.items()}
-    return {**initial_encoders(algorithm, initial, scope), **decoders}
+    encoders = {ENCODERS + group: encoder for group, encoder in _encoders(algorithm, initial, scope).items()}
+    check_in_common(initial)
+    return {**encoders, **{DECODERS + group: decoders_of(model) for group, model in initial.items()}}
 
 
 def model_of(state: State, client: ClientSpec) -> tuple[Params, Params]:
@@ -45,17 +49,19 @@ def model_of(state: State, client: ClientSpec) -> tuple[Params, Params]:
 
 
 def encoder_means(state: State, updates: Sequence[Update], weighting: Weighting, scope: Scope) -> dict[str, Params]:
-    """The mean encoder of each group's clients, or under scope `all` of all clients, for every group of ``state``."""
+    """The mean encoder of each group's clients, or under scope `all` of all clients, for every group of ``state``.
+
+    What encoders of the same tasks have alike is averaged over all clients of these tasks.
+    """
     if scope == "all" and updates:
         shared = mean_of(updates, weighting, encoder_of)
         return {name: shared for name in state.params if name.startswith(ENCODERS)}
-    return {ENCODERS + group: mean_of(members, weighting, encoder_of) for group, members in by_group(updates).items()}
+    return {ENCODERS + group: mean for group, mean in _task_means(updates, weighting, encoder_of).items()}
 
 
 def model_means(state: State, updates: Sequence[Update], weighting: Weighting, scope: Scope) -> dict[str, Params]:
-    """``encoder_means``, and the mean decoders of each group's clients."""
-    groups = by_group(updates).items()
-    decoders = {DECODERS + group: mean_of(members, weighting, decoders_of) for group, members in groups}
+    """``encoder_means``, and the mean decoders of each group's clients, likewise."""
+    decoders = {DECODERS + group: mean for group, mean in _task_means(updates, weighting, decoders_of).items()}
     return {**encoder_means(state, updates, weighting, scope), **decoders}
 
 
@@ -74,6 +80,22 @@ def weight_of(update: Update, weighting: Weighting) -> float:
     return sum(client_weight(sender, weighting) for sender in update.senders)
 
 
+def group_weights(updates: Sequence[Update], weighting: Weighting) -> dict[str, float]:
+    """The sum of the clients' weights by task group."""
+    return {group: sum(weight_of(one, weighting) for one in members) for group, members in by_group(updates).items()}
+
+
 def group_means(updates: Sequence[Update], weighting: Weighting) -> dict[str, Params]:
     """The mean model by task group."""
     return {group: mean_of(members, weighting) for group, members in by_group(updates).items()}
+
+
+def _task_means(updates: Sequence[Update], weighting: Weighting, part: Callable[[Params], Params]) -> dict[str, Params]:
+    means = {group: mean_of(members, weighting, part) for group, members in by_group(updates).items()}
+    return fuse_within_tasks(means, group_weights(updates, weighting))
+
+
+def _encoders(algorithm: str, initial: Mapping[str, Params], scope: Scope) -> dict[str, Params]:
+    if scope == "all":
+        return dict.fromkeys(initial, common_encoder(f"{algorithm} with scope: all", initial))
+    return {group: encoder_of(model) for group, model in initial.items()}

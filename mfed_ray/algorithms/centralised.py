@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from mfed_ray.algorithms.averaging import Scope
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, by_group, common_encoder
+from mfed_ray.algorithms.fusion import check_one_model
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import decoders_of, encoder_of
 
@@ -36,8 +37,9 @@ class Centralised(Algorithm):
         return tuple(_centre(f"{CENTRE}/{group}", members) for group, members in by_group(ordered).items())
 
     def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
-        """An encoder and one decoder per task for each centre."""
+        """An encoder and one decoder per task for each centre. Raises ConfigError where a task has several models."""
         del clients
+        check_one_model("algorithm.name: centralised", initial)
         if self.scope == "all":
             common_encoder("centralised", initial)
         return State(self._trees(initial))

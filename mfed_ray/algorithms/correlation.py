@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from mfed_ray.algorithms.fusion import common_names
 from mfed_ray.errors import ConfigError
-from mfed_ray.messages import Params
+from mfed_ray.messages import Params, tasks_of
 from mfed_ray.params import cosine
 
 Correlations = dict[tuple[str, str], float]
 """By ordered pair of task groups."""
 
 Matrix = dict[str, dict[str, float]]
-"""By task group and task group; each pair once or twice, alike."""
+"""By tasks and tasks, each joined by plus signs; each pair once or twice, alike."""
 
 
 def update_cosine(updates: Mapping[str, Params]) -> Correlations:
@@ -69,7 +69,8 @@ def check_matrix(matrix: Matrix) -> None:
 
 
 def check_groups(matrix: Matrix, groups: Sequence[str]) -> None:
-    """Raises ConfigError for a name that is no task group, and for a pair without a value."""
+    """Raises ConfigError for a name that is no group's tasks, and for a pair of tasks without a value."""
+    groups = list(dict.fromkeys(map(tasks_of, groups)))
     if unknown := sorted({*matrix, *(b for row in matrix.values() for b in row)} - set(groups)):
         raise ConfigError(
             f"algorithm.correlation_matrix: {', '.join(unknown)} is no task group here; groups: {', '.join(groups)}"
@@ -81,8 +82,13 @@ def check_groups(matrix: Matrix, groups: Sequence[str]) -> None:
 
 
 def given(matrix: Matrix, groups: Sequence[str]) -> Correlations:
-    """The matrix's values for these groups, which ``check_groups`` has passed; 1 on the diagonal."""
-    return _symmetric(list(groups), lambda a, b: _value(matrix, a, b) or 0.0)
+    """The matrix's values for these groups, which ``check_groups`` has passed; 1 for groups of the same tasks."""
+
+    def measure(a: str, b: str) -> float:
+        a, b = tasks_of(a), tasks_of(b)
+        return 1.0 if a == b else _value(matrix, a, b) or 0.0
+
+    return _symmetric(list(groups), measure)
 
 
 def _value(matrix: Matrix, a: str, b: str) -> float | None:

@@ -33,6 +33,7 @@ from pydantic import Field
 from mfed_ray.algorithms.conflict_averse import conflict_averse_mix, gram
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer, common_encoder
 from mfed_ray.algorithms.cross_attention import Member, Rows, attend, mixed
+from mfed_ray.algorithms.fusion import check_one_model
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.params import ENCODER, STATISTICS, decoders_of, encoder_of, is_output_head
 
@@ -61,6 +62,7 @@ class FedHCA2(Algorithm):
 
     def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
         """A personal encoder and decoder for each client, all alike, and its weights."""
+        check_one_model("algorithm.name: fedhca2", initial)
         encoder = _sent(common_encoder("fedhca2", initial))
         decoders = {group: _sent(decoders_of(model)) for group, model in initial.items()}
         params: dict[str, Params] = {}

@@ -1,26 +1,27 @@
-"""Encoders of several task groups into one per group, block by block where they agree only in parts."""
+"""Models of several task groups mixed, block by block where they agree only in parts."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mfed_ray.averages import weighted_mean
 from mfed_ray.errors import ConfigError
-from mfed_ray.messages import Params
-from mfed_ray.params import STATISTICS
+from mfed_ray.messages import Params, tasks_of
+from mfed_ray.params import ENCODER, STATISTICS
 
 Names = tuple[str, ...]
 Shares = Mapping[str, Mapping[str, float]]
-"""By group: the groups whose encoders are mixed into its own, itself among them, and their weights."""
+"""By group: the groups whose parameters are mixed into its own, itself among them, and their weights."""
 
 
 def common_names(a: Params, b: Params) -> frozenset[str]:
-    """Names of the parameters in the blocks that two encoders have alike: the same names with the same shapes.
+    """Names of the parameters in the blocks that two models have alike: the same names with the same shapes.
 
-    A block is what stands before a name's first number, with it: ``encoder.layer1.0``; what has no number (a ResNet's
-    stem) is one block. Normalisation thus never goes without the convolutions that it belongs to.
+    An encoder's block is what stands before a name's first number, with it: ``encoder.layer1.0``. A decoder's is
+    without it: ``decoders.saliency.trunk.refine``. What has no number (a ResNet's stem, a classifier) is one block for
+    each encoder or decoder. Normalisation thus never goes without the convolutions that it belongs to.
     """
     others = blocks(b)
     alike = (names for block, names in blocks(a).items() if _same(names, others.get(block, ()), a, b))
@@ -28,19 +29,45 @@ def common_names(a: Params, b: Params) -> frozenset[str]:
 
 
 def check_overlap(encoders: Mapping[str, Params]) -> None:
-    """Raises ConfigError where no two of several groups have any block alike, naming what differs first."""
-    groups = list(encoders)
-    pairs = [(a, b) for i, a in enumerate(groups) for b in groups[i + 1 :]]
+    """Raises ConfigError where no two of several tasks have any block alike, naming what differs first."""
+    pairs = [(a, b) for a, b in combinations(encoders, 2) if tasks_of(a) != tasks_of(b)]
     if pairs and not any(common_names(encoders[a], encoders[b]) for a, b in pairs):
-        a, b = pairs[0]
-        first, second = encoders[a], encoders[b]
-        name = next(name for name in (*first, *second) if _shape(first, name) != _shape(second, name))
         raise ConfigError(
-            f"algorithm.name: mfed has nothing to fuse, no block of any two groups' encoders is alike: {name} is "
-            f"{_shape(first, name)} at {a} and {_shape(second, name)} at {b}; give the clients "
-            "encoders of one family (resnet18 and resnet34, resnet50 and resnet101), or set correlation_threshold "
-            "above 1"
+            "algorithm.name: mfed has nothing to fuse, no block of any two groups' encoders is alike: "
+            f"{_first_difference(encoders, *pairs[0])}; give the clients encoders of one family (resnet18 and "
+            "resnet34, resnet50 and resnet101), or set correlation_threshold above 1"
         )
+
+
+def check_in_common(models: Mapping[str, Params]) -> None:
+    """Raises ConfigError where two groups of the same tasks have no block alike, naming what differs first."""
+    for a, b in _of_same_tasks(models):
+        if not common_names(models[a], models[b]):
+            raise ConfigError(
+                f"clients: {a} and {b} have the same tasks, but no block alike that could be averaged: "
+                f"{_first_difference(models, a, b)}; give them encoders of one family (resnet18 and resnet34, resnet50 "
+                "and resnet101), or take local"
+            )
+
+
+def check_one_model(choice: str, models: Mapping[str, Params]) -> None:
+    """Raises ConfigError where two groups have the same tasks; ``choice``: the value that cannot work with them."""
+    for a, b in _of_same_tasks(models):
+        raise ConfigError(
+            f"{choice} found, but the clients of {tasks_of(a)} have several models ({a}, {b}); give them one encoder "
+            "and one decoder_width, or take local, mfed with a number as correlation_threshold and another fusion than "
+            "sum, or fedavg, fedprox, ditto, fedper or fedrep with scope: task"
+        )
+
+
+def in_common(models: Mapping[str, Params]) -> list[str]:
+    """What to tell of groups of the same tasks: a sentence for each two of them."""
+    told = []
+    for a, b in _of_same_tasks(models):
+        alike = common_names(models[a], models[b])
+        shares = (sum(models[x][n].size for n in alike) / sum(v.size for v in models[x].values()) for x in (a, b))
+        told.append("{} and {} have {:.1%} and {:.1%} of their parameters in common".format(a, b, *shares))
+    return told
 
 
 def fuse(encoders: Mapping[str, Params], shares: Shares) -> dict[str, Params]:
@@ -88,6 +115,19 @@ def _added(
     return {name: moved(name, start) for name, start in starts[group].items()}
 
 
+def fuse_within_tasks(models: Mapping[str, Params], weights: Mapping[str, float]) -> dict[str, Params]:
+    """Each group's parameters, with the means over the groups of the same tasks in the blocks that they have alike.
+
+    A group that is alone with its tasks keeps its tree.
+    """
+    shares = {
+        group: row
+        for group in models
+        if len(row := {other: weights[other] for other in models if tasks_of(other) == tasks_of(group)}) > 1
+    }
+    return {**models, **fuse(models, shares)}
+
+
 def _mixed(encoders: Mapping[str, Params], group: str, row: Mapping[str, float]) -> dict[str, NDArray[np.float32]]:
     own = encoders[group]
     alike = {other: common_names(own, encoders[other]) for other in row}
@@ -99,20 +139,36 @@ def _mixed(encoders: Mapping[str, Params], group: str, row: Mapping[str, float])
     return {name: mixed[name] for name in own}
 
 
-def blocks(encoder: Params) -> dict[str, Names]:
-    """The names of an encoder's parameters by block: see ``common_names``."""
+def blocks(params: Params) -> dict[str, Names]:
+    """The names of parameters by block: see ``common_names``."""
     found: dict[str, list[str]] = {}
-    for name in encoder:
-        parts = name.split(".")
-        words = list(takewhile(lambda part: not part.isdigit(), parts))
-        block = ".".join(parts[: len(words) + 1]) if len(words) < len(parts) else parts[0]
-        found.setdefault(block, []).append(name)
+    for name in params:
+        found.setdefault(_block(name), []).append(name)
     return {block: tuple(names) for block, names in found.items()}
+
+
+def _block(name: str) -> str:
+    parts = name.split(".")
+    is_encoder = name.startswith(ENCODER)
+    numbered = len(list(takewhile(lambda part: not part.isdigit(), parts)))
+    if numbered == len(parts):
+        return ".".join(parts[: 1 if is_encoder else 2])
+    return ".".join(parts[: numbered + is_encoder])
+
+
+def _of_same_tasks(models: Mapping[str, Params]) -> Iterator[tuple[str, str]]:
+    return ((a, b) for a, b in combinations(models, 2) if tasks_of(a) == tasks_of(b))
 
 
 def _same(names: Sequence[str], others: Sequence[str], a: Params, b: Params) -> bool:
     return names == others and all(a[name].shape == b[name].shape for name in names)
 
 
-def _shape(encoder: Params, name: str) -> tuple[int, ...] | str:
-    return encoder[name].shape if name in encoder else "missing"
+def _first_difference(models: Mapping[str, Params], a: str, b: str) -> str:
+    first, second = models[a], models[b]
+    name = next(name for name in (*first, *second) if _shape(first, name) != _shape(second, name))
+    return f"{name} is {_shape(first, name)} at {a} and {_shape(second, name)} at {b}"
+
+
+def _shape(params: Params, name: str) -> tuple[int, ...] | str:
+    return params[name].shape if name in params else "missing"

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import exp, isfinite, isnan, log
 from statistics import fmean
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,6 +66,18 @@ def judged_losses(trainer: Trainer, instruction: Instruction, state: State, step
         trainer.align(instruction.round, steps)
         losses[_LOSS + name] = trainer.judge()
     return {} if any(map(isnan, losses.values())) else losses
+
+
+def after_round(
+    state: State, groups: Mapping[str, Sequence[Update]], until: int
+) -> tuple[dict[str, Any], dict[tuple[str, str], float]]:
+    """The server's values after a round, in which after the last judgement everybody chooses; and the evidence."""
+    judged = {(s, t): ratios for s, t, ratios in state.values.get("judged", [])}
+    judged |= {pair: [*judged.get(pair, []), ratio] for pair, ratio in log_ratios(groups).items()}
+    evidence = {pair: fmean(ratios) for pair, ratios in judged.items()}
+    number = state.values.get("round", 0) + 1
+    chosen = leaders(groups_of(state), evidence) if number == until else state.values.get("leaders", {})
+    return {"round": number, "judged": [(*pair, r) for pair, r in judged.items()], "leaders": chosen}, evidence
 
 
 def log_ratios(groups: Mapping[str, Sequence[Update]]) -> dict[tuple[str, str], float]:

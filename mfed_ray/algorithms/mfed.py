@@ -10,8 +10,10 @@ decoder D_k, n_k examples, N_t = sum of n_k over the group:
 
 The paper's text leaves open whether the regulariser acts on decoder or encoder: lambda acts on the decoder, as its
 abstract says; mu, 0 by default, on the encoder. tau <= -1 is the paper's plain fusion of every task. Beyond the paper:
-encoders taken whole where a task predicts better on them (``mfed_ray.algorithms.judging``), soft weights, and encoders
-that agree in some blocks only, sums of updates in place of means (``mfed_ray.algorithms.fusion``).
+encoders taken whole where a task predicts better on them (``mfed_ray.algorithms.judging``), soft weights, sums of
+updates in place of means, and models that agree in some blocks only (``mfed_ray.algorithms.fusion``). Where clients k
+of one task have several models, a sum over k is over those that have the block at hand, and each of them has the weight
+p_t n_k/N_t in E_t as well.
 
 With cohorts, groups without a client in the round neither give nor get an encoder. At tau <= -1 too they keep their
 last one until they take part again, where `scope: all` of FedAvg or FedPer moves everybody's.
@@ -19,12 +21,11 @@ last one until they take part again, where `scope: all` of FedAvg or FedPer move
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mfed_ray.algorithms.averaging import Weighting, client_weight, group_means
+from mfed_ray.algorithms.averaging import Weighting, client_weight, group_means, group_weights
 from mfed_ray.algorithms.contract import Algorithm, BlockSteps, Diagnostics, Fit, Probe, Trainer, by_group
 from mfed_ray.algorithms.correlation import (
     Correlations,
@@ -36,20 +37,28 @@ from mfed_ray.algorithms.correlation import (
     update_cosine,
 )
 from mfed_ray.algorithms.fusing import GroupRound, measured, squared_lengths
-from mfed_ray.algorithms.fusion import Shares, check_overlap, common_names, fuse, summed
+from mfed_ray.algorithms.fusion import (
+    Shares,
+    check_in_common,
+    check_one_model,
+    check_overlap,
+    common_names,
+    fuse,
+    fuse_within_tasks,
+    summed,
+)
 from mfed_ray.algorithms.judging import (
     Judging,
+    after_round,
     candidates,
     check_structures,
     groups_of,
     judged_losses,
     leader_of,
-    leaders,
-    log_ratios,
     saved,
 )
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
-from mfed_ray.messages import ClientSpec, Instruction, Params, Part, Proximal, State, Update
+from mfed_ray.messages import ClientSpec, Instruction, Params, Part, Proximal, State, Update, tasks_of
 from mfed_ray.params import decoders_of, difference, encoder_of
 
 
@@ -75,7 +84,7 @@ class MFed(Algorithm):
     correlation_momentum: float | None = Field(None, ge=0.0, lt=1.0)
     """Share of the last rounds' correlation in an exponential moving average; None: 0."""
     correlation_matrix: Matrix | None = None
-    """For ``correlation: matrix``: by task group and task group, symmetric, in [-1, 1], each pair at least once."""
+    """For ``correlation: matrix``: by a group's tasks and another's, symmetric, in [-1, 1], each pair at least once."""
     probe_images: int = Field(32, ge=2)
     """For ``correlation: cka``: number of training images whose features are compared."""
     fusion: Literal["hard", "soft", "sum"] = "hard"
@@ -131,8 +140,13 @@ class MFed(Algorithm):
         """One encoder and one decoder per group, no correlations yet."""
         del clients
         tau = self.correlation_threshold
-        if tau != "judged" and tau <= 1.0:
+        check_in_common(initial)
+        if tau == "judged":
+            check_one_model("algorithm.correlation_threshold: judged", initial)
+        elif tau <= 1.0:
             check_overlap({group: encoder_of(model) for group, model in initial.items()})
+        if self.fusion == "sum":
+            check_one_model("algorithm.fusion: sum", initial)
         if self.correlation_matrix is not None:
             check_groups(self.correlation_matrix, list(initial))
         encoders: dict[tuple[int, ...], Params] = {}
@@ -198,7 +212,8 @@ class MFed(Algorithm):
             return self._followed(state, groups, means)
         encoders: dict[str, Params] = {group: encoder_of(mean) for group, mean in means.items()}
         starts = {group: state.params[f"encoder/{group}"] for group in groups}
-        weights = self._group_weights(groups)
+        own = group_weights(updates, self.weighting)
+        weights = self._group_weights(groups, own)
         correlations = self._smoothed(state, "correlations", self._correlate(encoders, starts, probe))
         values = {"correlations": _listed(correlations)}
         found = self._correlated(correlations, encoders, self.correlation_threshold)
@@ -209,7 +224,8 @@ class MFed(Algorithm):
         is_sum = self.fusion == "sum"
         fused = summed(encoders, starts, shares) if is_sum else fuse(encoders, shares)
         aggregated = {f"encoder/{group}": tree for group, tree in fused.items()}
-        aggregated |= {f"decoder/{group}": decoders_of(mean) for group, mean in means.items()}
+        decoders: dict[str, Params] = {group: decoders_of(mean) for group, mean in means.items()}
+        aggregated |= {f"decoder/{group}": tree for group, tree in fuse_within_tasks(decoders, own).items()}
         pairs = frozenset((s, t) for t, row in shares.items() for s, share in row.items() if share > 0.0)
         seen = {(s, t): correlations[s, t] for s in groups for t in groups}
         origin = state
@@ -224,22 +240,11 @@ class MFed(Algorithm):
         self, state: State, groups: Mapping[str, Sequence[Update]], means: Mapping[str, Params]
     ) -> tuple[State, Diagnostics]:
         """Average within groups, take down what was judged, and after the last judgement settle who follows whom."""
-        judged = {(s, t): ratios for s, t, ratios in state.values.get("judged", [])}
-        judged |= {pair: [*judged.get(pair, []), ratio] for pair, ratio in log_ratios(groups).items()}
-        evidence = {pair: fmean(ratios) for pair, ratios in judged.items()}
-        round_number = state.values.get("round", 0) + 1
-        chosen = state.values.get("leaders", {})
-        if round_number == self.judging.until:
-            chosen = leaders(groups_of(state), evidence)
+        values, evidence = after_round(state, groups, self.judging.until)
         aggregated = {f"encoder/{group}": tree for group, mean in means.items() if (tree := encoder_of(mean))}
         aggregated |= {f"decoder/{group}": decoders_of(mean) for group, mean in means.items()}
-        values = {
-            "round": round_number,
-            "judged": [(*pair, ratios) for pair, ratios in judged.items()],
-            "leaders": chosen,
-        }
-        followed = frozenset((chosen.get(group, group), group) for group in groups_of(state))
         after = State(self.server.step(state, aggregated), values)
+        followed = frozenset((leader_of(after, group), group) for group in groups_of(after))
         return after, Diagnostics(saved(evidence), followed, self._steps(state, after, groups, means))
 
     def _steps(
@@ -263,22 +268,25 @@ class MFed(Algorithm):
         return update_cosine({group: difference(mean, starts[group]) for group, mean in encoders.items()})
 
     def _correlated(self, correlations: Correlations, encoders: Mapping[str, Params], tau: float) -> Shares:
-        """S_t by threshold, and how strongly each of it correlates."""
-        return {
-            t: {
-                s: max(correlations[s, t], 0.0)
-                for s in encoders
-                if s == t or (correlations[s, t] >= tau and common_names(encoders[s], encoders[t]))
-            }
-            for t in encoders
-        }
+        """S_t by threshold, and how strongly each of it correlates: groups of the same tasks always, and fully."""
+        found: dict[str, dict[str, float]] = {t: {} for t in encoders}
+        for t, row in found.items():
+            for s in encoders:
+                is_same = tasks_of(s) == tasks_of(t)
+                agrees = is_same or correlations[s, t] >= tau
+                if s == t or (agrees and common_names(encoders[s], encoders[t])):
+                    row[s] = 1.0 if is_same else max(correlations[s, t], 0.0)
+        return found
 
-    def _group_weights(self, groups: Mapping[str, Sequence[Update]]) -> dict[str, float]:
-        by_examples = self.fusion_weights == "examples"
-        return {
-            group: float(sum(update.examples for update in members)) if by_examples else 1.0
-            for group, members in groups.items()
-        }
+    def _group_weights(self, groups: Mapping[str, Sequence[Update]], own: Mapping[str, float]) -> dict[str, float]:
+        """p_t, of which each group has the share that its clients have in the weights of its tasks' clients."""
+        weights = {}
+        for group in groups:
+            alike = [other for other in groups if tasks_of(other) == tasks_of(group)]
+            examples = sum(update.examples for other in alike for update in groups[other])
+            share = own[group] / sum(own[other] for other in alike)
+            weights[group] = share * (examples if self.fusion_weights == "examples" else 1.0)
+        return weights
 
     def _smoothed(self, state: State, key: str, found: Correlations) -> Correlations:
         """The moving average with the last rounds, beside what is known of groups that are not here."""

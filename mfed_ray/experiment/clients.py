@@ -8,8 +8,9 @@ import numpy as np
 from mfed_ray.data.sample import Dataset
 from mfed_ray.errors import DataError
 from mfed_ray.evaluation import HELD_OUT, TRAIN
+from mfed_ray.experiment.groups import model_name
 from mfed_ray.experiment.schema import Clients, Data, Experiment, GeneratedData
-from mfed_ray.messages import ClientSpec
+from mfed_ray.messages import ClientSpec, group_name
 from mfed_ray.seeds import generator
 
 
@@ -69,6 +70,7 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
             held_out[clients],
             kept_back.get(name, ()),
             _withheld(kept_back, named, name, usable[name]),
+            model_name(experiment, clients),
         )
         for name, clients in named.items()
     ]
@@ -115,14 +117,14 @@ def _check_tasks(experiment: Experiment, datasets: Mapping[str, Dataset]) -> Non
 
 
 def clients_by_name(experiment: Experiment) -> dict[str, Clients]:
-    """Each client's entry of ``clients``, by the client's name: its task group, a dash and its number in it, from 0."""
+    """Each client's entry of ``clients``, by the client's name: its tasks, a dash, its number among theirs, from 0."""
     seen: dict[str, int] = {}
     named = {}
     for clients in experiment.clients:
-        group = "+".join(clients.tasks)
+        tasks = group_name(clients.tasks)
         for _ in range(clients.count):
-            seen[group] = seen.get(group, -1) + 1
-            named[f"{group}-{seen[group]}"] = clients
+            seen[tasks] = seen.get(tasks, -1) + 1
+            named[f"{tasks}-{seen[tasks]}"] = clients
     return named
 
 

@@ -10,7 +10,7 @@ from mfed_ray.messages import RunIdentity
 
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "model": {"width": 64},
-    "clients": {"images": None},
+    "clients": {"images": None, "decoder_width": None},
     "algorithm": {"judging": {"until": 6, "rounds": 3, "steps": 20}},
 }
 """Keys that came after runs had been made, and what was true of those. With these values they do not count in an id."""

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from mfed_ray.experiment.groups import structure_of
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.loaded_model import float_values
-from mfed_ray.messages import ClientSpec, Params
+from mfed_ray.messages import ClientSpec, Params, group_name
 from mfed_ray.models.contract import Decoder, Encoder
 from mfed_ray.models.encoders import make_encoder
 from mfed_ray.models.multitask import MultiTaskModel, build_model
@@ -16,10 +17,12 @@ from mfed_ray.params import encoder_of
 from mfed_ray.tasks import get_task
 
 
-def make_model(experiment: Experiment, tasks: Sequence[str]) -> MultiTaskModel:
-    """A model with freshly initialised decoders for ``tasks``, on the CPU."""
-    decoders = {task: partial(_make_decoder, task, experiment.model) for task in tasks}
-    encoder = partial(_make_encoder, experiment.model, experiment.encoder_of(tasks))
+def make_model(experiment: Experiment, tasks: Sequence[str], model: str = "") -> MultiTaskModel:
+    """A model with freshly initialised decoders for ``tasks``, on the CPU; ``model``: as ``ClientSpec`` has it."""
+    structure = structure_of(experiment, group_name(sorted(tasks), model))
+    settings = experiment.model.model_copy(update={"decoder_width": structure.decoder_width})
+    decoders = {task: partial(_make_decoder, task, settings) for task in tasks}
+    encoder = partial(_make_encoder, experiment.model, structure.encoder)
     return build_model(encoder, decoders, experiment.seed)
 
 
@@ -46,10 +49,10 @@ def make_initial(experiment: Experiment, clients: Sequence[ClientSpec]) -> dict[
     encoders: dict[str, Params] = {}
     for client in clients:
         if client.group not in initial:
-            model = make_model(experiment, client.tasks)
+            model = make_model(experiment, client.tasks, client.model)
             private = private_names(model, experiment.model.normalisation)
             values = {name: value for name, value in float_values(model).items() if name not in private}
             # groups with one encoder hold the same arrays, not equal ones
-            encoder = encoders.setdefault(experiment.encoder_of(client.tasks), encoder_of(values))
+            encoder = encoders.setdefault(structure_of(experiment, client.group).encoder, encoder_of(values))
             initial[client.group] = {**values, **encoder}
     return initial

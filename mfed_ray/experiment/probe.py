@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mfed_ray.data.transforms import to_tensor
 from mfed_ray.evaluation import TRAIN
 from mfed_ray.experiment.clients import open_dataset
+from mfed_ray.experiment.groups import structure_of
 from mfed_ray.experiment.models import make_encoder_model
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.messages import Params
@@ -38,7 +39,7 @@ class EncoderProbe:
     def __call__(self, group: str, encoder: Params, images: int) -> NDArray[np.float32]:
         """Features, float32 [images * 16, channels], of the task group's encoder with these parameters."""
         torch.set_num_threads(self.experiment.runtime.threads_per_client)  # threads can change bits
-        name = self.experiment.encoder_of(group.split("+"))
+        name = structure_of(self.experiment, group).encoder
         if name not in self._models:
             self._models[name] = make_encoder_model(self.experiment, name)
         if images not in self._images:

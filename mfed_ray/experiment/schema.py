@@ -1,6 +1,5 @@
 """The configuration of an experiment: every key, its type, its default and what is allowed."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -68,6 +67,8 @@ class Clients(Section):
     """Training images of each client, all with targets for its tasks; None: what the partition deals it."""
     encoder: str | None = None
     """Another encoder than ``model.encoder``."""
+    decoder_width: int | None = Field(None, ge=8)
+    """Another width than ``model.decoder_width``."""
 
     @field_validator("encoder")
     @classmethod
@@ -165,14 +166,9 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
-    def _one_structure_per_group(self) -> "Experiment":
+    def _a_file_of_weights_is_for_one_encoder(self) -> "Experiment":
         for index, clients in enumerate(self.clients):
-            own, others = clients.encoder or self.model.encoder, self.encoder_of(clients.tasks)
-            if own != others:
-                raise ConfigError(
-                    f"clients.{index}.encoder: {own} found, but other clients of {', '.join(clients.tasks)} have "
-                    f"{others}; clients of the same tasks share one model structure"
-                )
+            own = clients.encoder or self.model.encoder
             if own != self.model.encoder and self.model.weights not in (None, "torchvision"):
                 raise ConfigError(
                     f"clients.{index}.encoder: {own} found, but model.weights is a file for {self.model.encoder}; "
@@ -239,11 +235,6 @@ class Experiment(Section):
             everyone = all(clients.on_pyramid for clients in self.clients)
             model = model.model_copy(update={"fpn": "encoder" if everyone else "decoder"})
         return self.model_copy(update={"model": model})
-
-    def encoder_of(self, tasks: Sequence[str]) -> str:
-        """Name of the encoder of the clients with these tasks; of any other tasks, the one that all clients have."""
-        by_tasks = {clients.tasks: clients.encoder or self.model.encoder for clients in self.clients}
-        return by_tasks.get(tuple(sorted(tasks)), next(iter(by_tasks.values())))
 
     @property
     def algorithm_name(self) -> str:

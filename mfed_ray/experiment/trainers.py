@@ -19,18 +19,18 @@ from mfed_ray.training import Trainer
 
 @dataclass
 class TrainerFactory:
-    """Builds clients' trainers; one per process. Clients with the same tasks take turns with one model."""
+    """Builds clients' trainers; one per process. Clients of one task group take turns with one model."""
 
     experiment: Experiment
     datasets: dict[str, Dataset] = field(default_factory=dict)
-    models: dict[tuple[str, ...], LoadedModel] = field(default_factory=dict)
+    models: dict[str, LoadedModel] = field(default_factory=dict)
 
     def __call__(self, client: ClientSpec) -> Trainer:
         """The client's trainer. It shares its model with others: ``start`` it before each use."""
         experiment = self.experiment
         return Trainer(
             client,
-            self.model(client.tasks),
+            self.model(client),
             [self._shard(source) for source in client.sources],
             [get_task(task) for task in client.tasks],
             experiment.local,
@@ -57,14 +57,14 @@ class TrainerFactory:
             experiment.images,
         )
 
-    def model(self, tasks: tuple[str, ...]) -> LoadedModel:
-        """The model of all clients with these tasks, on the experiment's device."""
-        if tasks not in self.models:
+    def model(self, client: ClientSpec) -> LoadedModel:
+        """The model of all clients of the client's task group, on the experiment's device."""
+        if client.group not in self.models:
             device = self._device()
-            module = make_model(self.experiment, tasks).to(device)
+            module = make_model(self.experiment, client.tasks, client.model).to(device)
             private = private_names(module, self.experiment.model.normalisation)
-            self.models[tasks] = LoadedModel(module, float_values(module), private, device)
-        return self.models[tasks]
+            self.models[client.group] = LoadedModel(module, float_values(module), private, device)
+        return self.models[client.group]
 
     def _device(self) -> torch.device:
         """``runtime.device``; `auto` is the GPU for clients with a share of one, where torch sees it."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Probe, by_group
+from mfed_ray.algorithms.fusion import in_common
 from mfed_ray.averages import PartialMean, mean
 from mfed_ray.errors import ConfigError
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Stage
@@ -43,6 +44,8 @@ class Trained:
     bytes_down: int
     is_evaluated: bool
     """Whether ``Evaluated`` follows."""
+    notes: Sequence[str] = ()
+    """What a reader should know of the initial models, told with round 0."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Simulation:
         """
         if resume is None:
             server = self.start
-            yield Trained(0, [], Diagnostics(), {}, 0, 0, is_evaluated=True), Checkpoint(0, server, backend.states())
+            begun = Trained(0, [], Diagnostics(), {}, 0, 0, is_evaluated=True, notes=in_common(self.initial))
+            yield begun, Checkpoint(0, server, backend.states())
         else:
             server = resume.server
             backend.restore(resume.clients)

@@ -79,6 +79,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         },
         "clients": {1: {"encoder": "resnet18"}},
     },
+    "mfed between unlike models of one task": {
+        "algorithm": {"name": "mfed", "correlation_threshold": 0.0, "decoder_init": "global"},
+        "clients": {2: {"tasks": ["semantic_segmentation"], "encoder": "resnet18", "decoder_width": 12}},
+        "model": {"normalisation": "average", "width": 16},
+    },
     "mfed, judged": {
         "algorithm": {
             "name": "mfed",
@@ -159,9 +164,9 @@ BYTES: dict[str, Formula] = {
 }
 
 
-def sizes(experiment: Experiment, tasks: Sequence[str]) -> Sizes:
+def sizes(experiment: Experiment, client: ClientSpec) -> Sizes:
     """From the shapes of a model's tensors alone."""
-    model = make_model(experiment, tasks)
+    model = make_model(experiment, client.tasks, client.model)
     own = experiment.model.normalisation == "local"
     layers = {name for name, module in model.named_modules() if own and isinstance(module, nn.BatchNorm2d)}
     found = dict.fromkeys(("encoder", "decoders", "heads", "private", "statistics"), 0)
@@ -338,7 +343,7 @@ def test_every_learned_parameter_of_every_client_moves_in_every_round(subject: S
     """What is frozen by accident, or loaded over what was trained, stands still."""
     models = [deployed(subject.experiment, subject.rounds[: number + 1]) for number in range(3)]
     for client in subject.clients:
-        model = make_model(subject.experiment, client.tasks)
+        model = make_model(subject.experiment, client.tasks, client.model)
         start = float_values(model)
         assert all(np.array_equal(value, models[0][client.name][name]) for name, value in start.items())
         for before, after in pairwise(models):
@@ -376,7 +381,7 @@ def evidence(subject: Subject, round_number: int) -> tuple[int, int]:
     candidates.
     """
     if getattr(subject.experiment.algorithm, "correlation_threshold", None) == "judged" and round_number == 2:
-        encoder = sizes(subject.experiment, subject.clients[0].tasks).encoder
+        encoder = sizes(subject.experiment, subject.clients[0]).encoder
         return 3 * 8 * len(subject.clients), 2 * encoder * len(subject.clients)
     return 0, 0
 
@@ -384,7 +389,7 @@ def evidence(subject: Subject, round_number: int) -> tuple[int, int]:
 def test_bytes_are_what_the_docstring_says(subject: Subject) -> None:
     trainees = subject.experiment.algorithm.trainees(subject.clients)
     assert "Bytes" in str(ALGORITHMS[subject.name].__doc__)
-    models = [sizes(subject.experiment, trainee.tasks) for trainee in trainees]
+    models = [sizes(subject.experiment, trainee) for trainee in trainees]
     for number in (1, 2):
         report, _ = subject.rounds[number]
         expected = [BYTES[subject.name](one, number) for one in models]
@@ -404,10 +409,13 @@ def test_who_follows_another_is_the_same_everywhere(
     leaders = rounds[2][1].server.values["leaders"]
     followers = [client for client in clients if leaders[client.group] != client.group]
     assert followers
-    by_task = {client: sizes(experiment, client.tasks) for client in clients}
+    by_task = {client: sizes(experiment, client) for client in clients}
     for number in (3, 4):
         report, _ = rounds[number]
-        sent = [one.decoders + (0 if client in followers else one.encoder) for client, one in by_task.items()]
+        sent = [
+            one.decoders + (0 if client in followers else one.encoder + 8 * one.blocks)
+            for client, one in by_task.items()
+        ]
         got = [one.decoders + one.encoder for one in by_task.values()]
         over = sum(by_task[client].encoder for client in followers) if number == 3 else 0
         assert (report.bytes_up, report.bytes_down) == (sum(sent), sum(got) + over)

@@ -51,7 +51,7 @@ def by_people(scenes: Path, split: str) -> dict[bool, list[str]]:
     return found
 
 
-def test_clients_are_named_by_task_group_and_number(tiny: MakeExperiment) -> None:
+def test_clients_are_named_by_tasks_and_number(tiny: MakeExperiment) -> None:
     groups = clients(("saliency", 2), ("surface_normals+human_parts", 1), ("saliency", 1), ("saliency", 1))
     assert [client.name for client in make_clients(tiny(clients=groups))] == [
         "saliency-0",

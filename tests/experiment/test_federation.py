@@ -89,7 +89,8 @@ def test_simulation_has_one_model_per_group_and_the_settings(tiny: MakeExperimen
 
 def test_clients_may_have_an_encoder_of_their_own(tiny: MakeExperiment) -> None:
     """Whoever has no ``encoder`` of its own has ``model.encoder``; the probe runs each group's."""
-    experiment = tiny(clients=[*clients(("saliency", 1)), other_encoder("human_parts")])
+    own = [other_encoder("human_parts"), other_encoder("saliency")]
+    experiment = tiny(clients=[*clients(("saliency", 1)), *own])
     parts, saliency = (make_model(experiment, [task]).encoder for task in ("human_parts", "saliency"))
     for encoder, name in ((parts, "resnet18"), (saliency, "resnet10")):
         expected = make_model(tiny(model={"encoder": name}), ["saliency"]).encoder.state_dict()
@@ -97,11 +98,12 @@ def test_clients_may_have_an_encoder_of_their_own(tiny: MakeExperiment) -> None:
         assert all(torch.equal(value, expected[key]) for key, value in encoder.state_dict().items())
     factory = TrainerFactory(experiment)
     held = [factory(client).model.initial.keys() for client in make_clients(experiment)]
-    assert ["encoder.layer1.1.conv1.weight" in names for names in held] == [False, True]
+    assert ["encoder.layer1.1.conv1.weight" in names for names in held] == [False, True, True]
     initial, probe = make_initial(experiment, make_clients(experiment)), EncoderProbe(experiment)
     rows = {group: probe(group, encoder_of(model), 1) for group, model in initial.items()}
     alone = EncoderProbe(tiny(model={"encoder": "resnet18"}))("human_parts", encoder_of(initial["human_parts"]), 1)
     np.testing.assert_array_equal(rows["human_parts"], alone)
+    np.testing.assert_array_equal(rows["saliency@resnet18"], alone)
     assert not np.allclose(rows["human_parts"], rows["saliency"])
 
 

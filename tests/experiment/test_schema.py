@@ -87,11 +87,13 @@ def test_defaults() -> None:
         ),
         (
             {"clients": [*TREE["clients"], {"tasks": ["saliency"], "data": "scenes", "counts": 2}]},
-            "clients.1.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count, images, encoder)",
+            "clients.1.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count, images, encoder, "
+            "decoder_width)",
         ),
         (
             {"clients": [{"tasks": ["saliency"], "data": "scenes", "counts": 2}]},
-            "clients.0.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count, images, encoder)",
+            "clients.0.counts: unknown key; did you mean 'count'? (allowed: tasks, data, count, images, encoder, "
+            "decoder_width)",
         ),
         (
             {"data": {"scenes": {**DRAWN, "image": 9}}},
@@ -349,6 +351,7 @@ def test_resolved_has_every_key_and_the_algorithms_name_first() -> None:
         "count": 3,
         "images": None,
         "encoder": "resnet18",
+        "decoder_width": None,
     }
     assert resolved["clients_per_round"] == 2
     assert resolved["local"]["epochs"] == 1
@@ -428,15 +431,6 @@ def with_encoder(name: str) -> dict[str, Any]:
     return {**SALIENCY, "encoder": name}
 
 
-def test_clients_of_the_same_tasks_have_one_encoder() -> None:
-    model = {"encoder": "resnet10"}
-    assert refused({**TREE, "model": model, "clients": [with_encoder("resnet18"), SALIENCY]}) == (
-        "clients.0.encoder: resnet18 found, but other clients of saliency have resnet10; clients of the same tasks "
-        "share one model structure"
-    )
-    parse_experiment({**TREE, "model": model, "clients": [with_encoder("resnet10"), SALIENCY]})
-
-
 def test_a_file_of_weights_is_for_one_encoder() -> None:
     model = {"encoder": "resnet10", "weights": "w.pth"}
     assert refused({**TREE, "model": model, "clients": [with_encoder("resnet18")]}) == (
@@ -445,7 +439,7 @@ def test_a_file_of_weights_is_for_one_encoder() -> None:
     )
     for weights in (None, "torchvision"):
         tree = {**TREE, "model": {**model, "weights": weights}, "clients": [with_encoder("resnet18")]}
-        assert parse_experiment(tree).encoder_of(["saliency"]) == "resnet18"
+        assert parse_experiment(tree).clients[0].encoder == "resnet18"
 
 
 def test_pretrained_weights_have_one_width() -> None:
