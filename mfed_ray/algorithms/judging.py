@@ -9,7 +9,7 @@ would look better than it is. With L_k(s) that loss on the encoder of s,
     r_t(s) = mean_k log( L_k(s) / L_k(t) )
 
 is averaged over the rounds of judgement. After the last of them each group t chooses whom it follows: itself, or the s
-with the least r_t(s), if that is negative. The group with most to gain chooses first. A group that others
+with the least r_t(s), if that is less than -MARGIN. The group with most to gain chooses first. A group that others
 follow keeps its own encoder: nobody follows a follower.
 
 From then on all train on the images that were kept back as well. A group that goes over trains its decoders for a round
@@ -50,6 +50,9 @@ class Judging(BaseModel):
         """Whether it is judged in this round."""
         return max(self.until - self.rounds, 1) < round_number <= self.until
 
+
+MARGIN = 0.02
+"""Of a logarithm: a fiftieth of the loss. Less is no difference."""
 
 Evidence = Mapping[tuple[str, str], float]
 """r_t(s) by (s, t)."""
@@ -101,7 +104,7 @@ def leaders(groups: Sequence[str], evidence: Evidence) -> dict[str, str]:
     chosen = {group: group for group in groups}
     for (other, group), ratio in sorted(evidence.items(), key=lambda item: (item[1], item[0])):
         is_followed = group in (leader for t, leader in chosen.items() if t != group)
-        if ratio < 0.0 and chosen[group] == group and chosen[other] == other and not is_followed:
+        if ratio < -MARGIN and chosen[group] == group and chosen[other] == other and not is_followed:
             chosen[group] = other
     return chosen
 
