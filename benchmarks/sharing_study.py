@@ -96,7 +96,7 @@ SETTINGS = {
             "semantic_segmentation",
             CURVE,
         )
-        for images in (2, 8, 16, 32)
+        for images in (2, 8, 24)
     },
     "rich in edges": Setting(
         (clients("{tasks: [edge_detection], data: boards, count: 2, images: 40}"),), "saliency", "edge_detection", CURVE
@@ -108,7 +108,7 @@ SETTINGS = {
         CURVE,
     ),
 }
-BY_IMAGES = {2: "2 images", 4: "related", 8: "8 images", 16: "16 images", 32: "32 images"}
+BY_IMAGES = {2: "2 images", 4: "related", 8: "8 images", 24: "24 images"}
 """By images of a poor client: the setting."""
 
 
