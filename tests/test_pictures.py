@@ -63,7 +63,9 @@ def drawn(dense: Path, objects: Path) -> dict[str, Pictures]:
 def test_a_run_whose_clients_keep_images_back(tmp_path: Path, tiny: MakeExperiment) -> None:
     """The folder does not say which; nobody needs to know for a picture."""
     clients = [{"tasks": [task], "data": "scenes"} for task in ("saliency", "surface_normals")]
-    experiment = tiny(clients=clients, algorithm={"name": "mfed", "correlation_threshold": "judged"})
+    experiment = tiny(
+        clients=clients, algorithm={"name": "mfed", "correlation_threshold": "judged", "judging": {"until": 2}}
+    )
     assert {one.task for one in draw_pictures(finished(RunFolder(tmp_path / "run"), experiment))} == {
         "saliency",
         "surface_normals",

@@ -124,6 +124,11 @@ class Algorithm(BaseModel, ABC):
         return 1
 
     @property
+    def least_rounds(self) -> int:
+        """Fewest rounds that the algorithm can work with."""
+        return 1
+
+    @property
     def keeps_back(self) -> bool:
         """Whether clients keep images back, on which ``Trainer.judge`` tells how well a model does."""
         return False

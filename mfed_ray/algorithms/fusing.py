@@ -2,7 +2,8 @@
 
 Client k of group t moves its encoder from E_t by u_k. With the weights w_k of the group's mean, divided by their sum,
 Ubar_t = sum_k w_k u_k is the group's own step. Its fused step is E_t' - E_t, where E_t' is the encoder with which it
-goes on. For each block of the encoder (``mfed_ray.algorithms.fusion.blocks``), over its learned parameters:
+goes on; under `judged` that is its own, and who follows another has no row. For each block of the encoder
+(``mfed_ray.algorithms.fusion.blocks``), over its learned parameters:
 
     between s and t   <Ubar_s, Ubar_t> / (||Ubar_s|| ||Ubar_t||)
     within t          sum_{k != l} w_k w_l <u_k, u_l>  /  sum_{k != l} w_k w_l ||u_k|| ||u_l||

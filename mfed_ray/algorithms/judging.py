@@ -80,7 +80,9 @@ def after_round(
     evidence = {pair: fmean(ratios) for pair, ratios in judged.items()}
     number = state.values.get("round", 0) + 1
     chosen = leaders(groups_of(state), evidence) if number == until else state.values.get("leaders", {})
-    return {"round": number, "judged": [(*pair, r) for pair, r in judged.items()], "leaders": chosen}, evidence
+    over = {*state.values.get("over", []), *(group for group in groups if number > until)}
+    told = [(*pair, ratios) for pair, ratios in judged.items()]
+    return {"round": number, "judged": told, "leaders": chosen, "over": sorted(over)}, evidence
 
 
 def log_ratios(groups: Mapping[str, Sequence[Update]]) -> dict[tuple[str, str], float]:
@@ -122,6 +124,11 @@ def groups_of(state: State) -> list[str]:
 def leader_of(state: State, group: str) -> str:
     """a(t)."""
     return str(state.values.get("leaders", {}).get(group, group))
+
+
+def goes_over(state: State, group: str) -> bool:
+    """Whether the group has chosen another's encoder, and nobody of it has trained on that yet."""
+    return leader_of(state, group) != group and group not in state.values.get("over", [])
 
 
 def check_structures(state: State) -> None:

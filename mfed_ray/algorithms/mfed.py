@@ -52,6 +52,7 @@ from mfed_ray.algorithms.judging import (
     after_round,
     candidates,
     check_structures,
+    goes_over,
     groups_of,
     judged_losses,
     leader_of,
@@ -132,6 +133,11 @@ class MFed(Algorithm):
                 raise ValueError(f"{key}: {value} found, but {told} {why}; leave it out")
 
     @property
+    def least_rounds(self) -> int:
+        """Under `judged` those until groups choose."""
+        return self.judging.until if self.keeps_back else 1
+
+    @property
     def keeps_back(self) -> bool:
         """Under `judged`."""
         return self.correlation_threshold == "judged"
@@ -162,8 +168,8 @@ class MFed(Algorithm):
     def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
         """Load the group's fused encoder (and its decoder, if so chosen); stay near what carries a proximal weight."""
         leader = leader_of(state, client.group)
-        goes_over = leader != client.group and round_number == self.judging.until + 1
-        encoder = state.params[f"encoder/{client.group if goes_over else leader}"]
+        is_new = goes_over(state, client.group)
+        encoder = state.params[f"encoder/{client.group if is_new else leader}"]
         decoder = state.params[f"decoder/{client.group}"]
         load = (encoder, decoder) if self.decoder_init == "global" else (encoder,)
         anchor = (decoder,) if self.decoder_proximal_weight else ()
@@ -176,7 +182,7 @@ class MFed(Algorithm):
             candidates(state, client) if self.keeps_back and self.judging.is_judged(round_number) else {},
             parts,
             withhold=self.keeps_back and round_number <= self.judging.until,
-            over=(state.params[f"encoder/{leader}"],) if goes_over else (),
+            over=(state.params[f"encoder/{leader}"],) if is_new else (),
         )
 
     def fit(self, trainer: Trainer, instruction: Instruction, state: State) -> Fit:

@@ -78,6 +78,11 @@ def _check_training(experiment: Experiment, clients: Sequence[ClientSpec]) -> No
                 f"evaluation.stages: {', '.join(experiment.evaluation.stages)} found, but with {name} no client has a "
                 f"model before aggregation; add {AFTER_AGGREGATION}"
             )
+    if experiment.rounds < algorithm.least_rounds:
+        raise ConfigError(
+            f"rounds: {experiment.rounds} found, but {name} judges encoders until round {algorithm.least_rounds}; "
+            "raise rounds, or lower algorithm.judging.until"
+        )
     for client in clients:
         if (steps := _steps(experiment, client)) < algorithm.least_steps:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from mfed_ray.errors import ConfigError
 from mfed_ray.experiment.schema import Clients, Experiment
 from mfed_ray.messages import group_name
 
@@ -14,11 +15,19 @@ class Structure(NamedTuple):
 
 
 def structure_of(experiment: Experiment, group: str) -> Structure:
-    """The structure of the task group's model; of any other name, that of the first clients."""
+    """The structure of the task group's model; of any other name, that of the first clients.
+
+    Raises ConfigError for another name where clients have decoders of several widths.
+    """
     found = {
         group_name(clients.tasks, model_name(experiment, clients)): _structure(experiment, clients)
         for clients in experiment.clients
     }
+    if group not in found and len({one.decoder_width for one in found.values()}) > 1:
+        raise ConfigError(
+            f"clients.decoder_width: clients have decoders of several widths, but {group} is trained as one model; "
+            "give them one width, or take another algorithm"
+        )
     return found.get(group, next(iter(found.values())))
 
 

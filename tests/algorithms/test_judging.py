@@ -167,6 +167,9 @@ def test_a_follower_by_hand() -> None:
     assert [server.params[f"encoder/{group}"]["encoder.w"].tolist() for group in "ab"] == [[6], [2]]
     assert server.params["decoder/b"]["decoders.b.w"].tolist() == [1.9375]
     assert diagnostics.blocks == (a,)  # who follows sends no encoder
+    late, _ = algorithm.aggregate(State(server.params, {**server.values, "over": []}), updates[:1], None)  # type: ignore[arg-type]
+    instruction = algorithm.instruct(late, B, 4)  # none of its clients was drawn in round 3: it still has to go over
+    assert [tree["encoder.w"].tolist() for tree in (instruction.load[0], *instruction.over)] == [[2], [6]]
     instruction = algorithm.instruct(server, B, 4)
     assert ([tree["encoder.w"].tolist() for tree in instruction.load[:1]], instruction.over) == ([[6]], ())
     instruction = algorithm.instruct(server, A, 3)

@@ -12,6 +12,7 @@ from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
+from mfed_ray.experiment.groups import structure_of
 from mfed_ray.experiment.models import make_initial, make_model
 from mfed_ray.experiment.probe import EncoderProbe
 from mfed_ray.experiment.trainers import TrainerFactory
@@ -143,3 +144,18 @@ def test_what_an_algorithm_would_pass_over_is_refused(
     experiment = tiny(**sections)
     with pytest.raises(ConfigError, match=message):
         make_simulation(experiment, make_clients(experiment))
+
+
+def test_judging_needs_as_many_rounds_as_it_judges(tiny: MakeExperiment) -> None:
+    experiment = tiny(rounds=5, algorithm={"name": "mfed", "correlation_threshold": "judged"})
+    with pytest.raises(ConfigError, match=r"^rounds: 5 found, but mfed judges encoders until round 6; raise"):
+        make_simulation(experiment, make_clients(experiment))
+
+
+def test_one_model_of_all_tasks_has_decoders_of_one_width(tiny: MakeExperiment) -> None:
+    clients = [
+        {"tasks": ["saliency"], "data": "scenes", "decoder_width": 12},
+        {"tasks": ["surface_normals"], "data": "scenes"},
+    ]
+    with pytest.raises(ConfigError, match=r"^clients.decoder_width: .* saliency\+surface_normals is trained as one"):
+        structure_of(tiny(clients=clients), "saliency+surface_normals")
