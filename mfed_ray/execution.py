@@ -17,7 +17,7 @@ from mfed_ray.federation.simulation import Event
 from mfed_ray.recording import is_finished, recorded
 from mfed_ray.results.run_folder import FREE_KEYS, RunFolder
 from mfed_ray.runtime.hosts import Host
-from mfed_ray.storage import Mirror, is_remote
+from mfed_ray.storage import Mirror, is_remote, shown
 
 Place = str | Path
 """Where a run's folder is: a path, or a URI as ``mfed_ray.storage`` knows them."""
@@ -70,4 +70,4 @@ def _workplace(place: Place) -> Iterator[tuple[Path, Callable[[], None]]]:
         try:
             yield folder, lambda: mirror.push(folder)
         except RunFolderError as error:
-            raise RunFolderError(str(error).replace(scratch, str(place))) from error
+            raise RunFolderError(str(error).replace(scratch, shown(place))) from error

@@ -21,6 +21,7 @@ from ray.exceptions import AuthenticationError
 
 from mfed_ray.errors import PlacementError
 from mfed_ray.runtime.placement import Node, Placement, place
+from mfed_ray.storage import shown
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where ``ray up`` leaves the cluster's description on its head."""
@@ -44,7 +45,7 @@ def connect(address: str | None) -> None:
     if ray.is_initialized():
         return
     asked = address or os.environ.get("RAY_ADDRESS") or "local"
-    place = f"{'address' if address or asked == 'local' else 'RAY_ADDRESS'}: {asked!r}"
+    place = f"{'address' if address or asked == 'local' else 'RAY_ADDRESS'}: {shown(asked)!r}"
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if "://" in asked:
         raise PlacementError(f"{place} is a URL; expected HOST:PORT or auto, {FROM_A_NODE}")
