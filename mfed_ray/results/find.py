@@ -44,7 +44,9 @@ def folder_at(place: str) -> Found:
         listed = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
     except OSError as error:
         raise _unlisted(place, error) from None
-    return Found(shown(place), system, path, frozenset(info.base_name for info in listed if info.type == fs.FileType.File))
+    return Found(
+        shown(place), system, path, frozenset(info.base_name for info in listed if info.type == fs.FileType.File)
+    )
 
 
 def find(places: Iterable[str | Path]) -> tuple[list[Found], list[str]]:

@@ -118,7 +118,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._curve = read_curve(self._place)
         newest = max(self._curve.rounds, default=-1)
         if last is None and newest <= self._told:  # else another process has just finished it
-            raise RunFolderError(f"{shown(self._place)}: its tables end before its last checkpoint; move the folder away")
+            raise RunFolderError(
+                f"{shown(self._place)}: its tables end before its last checkpoint; move the folder away"
+            )
 
     def _finish(self) -> None:
         """Let the run come to its end: tables that a kill left may be a round ahead of the last checkpoint."""

@@ -76,7 +76,9 @@ def changed(run: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -
 
 
 def test_code_that_a_folder_names_is_not_imported(results: Results, real_runs: Path, tmp_path: Path) -> None:
-    place = changed(real_runs / "0", tmp_path / "run", lambda config: config["algorithm"].update(name="http.server:Planted"))
+    place = changed(
+        real_runs / "0", tmp_path / "run", lambda config: config["algorithm"].update(name="http.server:Planted")
+    )
     (study,) = studies(results)
     (figure,) = galleries(study, dict.fromkeys(results.folders, str(place)), 1)
     start = f"No pictures of {place}: algorithm.name: 'http.server:Planted' is code that a folder names, so it was not"
