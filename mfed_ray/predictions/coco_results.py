@@ -114,4 +114,5 @@ def _overlaps(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[
     sides = (np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])).clip(min=0)
     common = sides.prod(axis=1)
     union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    shares: NDArray[np.float32] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return shares

@@ -86,7 +86,7 @@ def test_code_that_a_folder_names_is_not_imported(results: Results, real_runs: P
 
 
 def test_a_damaged_run_costs_its_own_pictures_alone(real_runs: Path, tmp_path: Path) -> None:
-    """Of one run the checkpoint has another shape, of one the images are damaged: the page says so, and has the rest."""
+    """Of one run the checkpoint has another shape, of one the images are damaged: the page says so and has the rest."""
     runs, data = tmp_path / "runs", tmp_path / "data"
     scenes = Path(yaml.safe_load((real_runs / "0" / "config.yaml").read_text())["data"]["scenes"]["root"])
     shutil.copytree(scenes, data)

@@ -182,5 +182,5 @@ def test_a_config_may_have_aliases() -> None:
 
 
 def test_a_config_nested_deeper_than_anything_is_refused() -> None:
-    with pytest.raises(RunFolderError, match="^x: cannot be read as a run's config"):
+    with pytest.raises(RunFolderError, match=r"^x: cannot be read as a run's config"):
         parse_config(io.BytesIO(b"[" * 100_000), "x")
