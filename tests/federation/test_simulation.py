@@ -358,6 +358,9 @@ class Counting:
     def completed(self, timeout: float | None = None) -> Done | Failed | Late:
         return self.inner.completed(timeout)
 
+    def abandon(self, jobs: Sequence[Job], again: bool = False) -> None:
+        self.inner.abandon(jobs, again)
+
     def accept(self, done: Done) -> None:
         self.inner.accept(done)
 
