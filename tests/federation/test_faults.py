@@ -15,10 +15,10 @@ from mfed_ray.algorithms.fedhca2 import FedHCA2
 from mfed_ray.algorithms.fedper import FedPer
 from mfed_ray.algorithms.matfl import MaTFL
 from mfed_ray.algorithms.mfed import MFed
-from mfed_ray.errors import DataError, MfedError
+from mfed_ray.errors import ClientError, DataError, MfedError
 from mfed_ray.federation.backend import Done, Failed, Job, Kind, Late
-from mfed_ray.federation.events import NOBODY, Absent, Evaluated, Failure, Step, Trained
-from mfed_ray.federation.faults import Faults
+from mfed_ray.federation.events import NOBODY, Absent, Evaluated, Failure, Progress, Step, Trained, Waiting
+from mfed_ray.federation.faults import Clock, Faults
 from mfed_ray.federation.simulation import Simulation
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.runtime.serial import SerialBackend
@@ -74,11 +74,12 @@ class Scripted:
     calls: int = 0
     tried: list[Job] = field(default_factory=list)
     abandoned: list[tuple[tuple[Kind, str], bool]] = field(default_factory=list)
+    _hang: list[Job] = field(default_factory=list)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         self.tried += jobs
         self.inner.submit([job for job in jobs if job.client not in self.hanging])
-        self._hang = [job for job in jobs if job.client in self.hanging]
+        self._hang += [job for job in jobs if job.client in self.hanging]
 
     def completed(self, timeout: float | None = None) -> Done | Failed | Late:
         self.calls += 1
@@ -97,11 +98,12 @@ class Scripted:
 
     def abandon(self, jobs: Sequence[Job], again: bool = False) -> None:
         self.abandoned += [(job.turn, again) for job in jobs]
+        self.inner.abandon(jobs, again)
+        ended = [job for job in self._hang if job.turn in {job.turn for job in jobs}]
+        self._hang = [job for job in self._hang if job.turn not in {job.turn for job in jobs}]
         if again:
             self.hanging.clear()
-            self.inner.submit(self._hang)
-        else:
-            self.inner.abandon(jobs)
+            self.inner.submit(ended)
 
     def accept(self, done: Done) -> None:
         self.inner.accept(done)
@@ -184,3 +186,166 @@ def test_a_run_that_drops_clients_is_the_undisturbed_run_without_them(algorithm:
     } == set()  # fmt: skip
     whole = federation(algorithm)
     assert told(run_all(whole, backend(whole))) != told(expected)
+
+
+def test_what_is_told_of_failures() -> None:
+    dropping = federation(FedAvg(), faults=DROP)
+    steps = run_all(dropping, backend(dropping, broken=BROKEN))
+    assert failures(steps) == [
+        Failure(1, "evaluate", ("s-0",), "s-0 is broken", "dropped"),
+        Failure(2, "fit", ("d-1",), "d-1 is broken", "dropped"),
+        Failure(3, "fit", ("d-0",), "d-0 is broken", "dropped"),
+        Failure(3, "fit", ("s-1",), "s-1 is broken", "dropped"),
+    ]
+    trained = [step[0] for step in steps if isinstance(step, tuple)]
+    assert [[report.client for report in one.reports] for one in trained] == [
+        [],
+        ["d-0", "d-1", "d-2", "s-0", "s-1"],
+        ["d-0", "d-2", "s-0", "s-1"],
+        ["d-1", "d-2", "s-0"],
+    ]
+    size = 2 * 2 * 4  # encoder and decoder of two float32
+    assert [one.bytes_down for one in trained] == [0, 5 * size, 4 * size, 3 * size]
+    assert [one.bytes_up for one in trained] == [0, 5 * size, 4 * size, 3 * size]
+    evaluated = {
+        step.round: [report.client for report in step.reports] for step in steps if isinstance(step, Evaluated)
+    }
+    assert evaluated == {0: list(TASKS), 1: ["d-0", "d-1", "d-2", "s-1"], 2: list(TASKS), 3: list(TASKS)}
+    last = [step for step in steps if isinstance(step, Progress) and (step.phase, step.round) == ("fit", 2)][-1]
+    assert (last.done, last.total) == (4, 4)
+
+
+@pytest.mark.parametrize("setting", ["retry", "stop"])
+def test_an_error_of_the_clients_own_code_ends_the_run_unless_it_is_dropped(setting: Any) -> None:
+    stopping = federation(FedAvg(), faults=Faults(on_client_failure=setting), max_retries=3)
+    made = backend(stopping, broken={("fit", 2): ["d-1"]})
+    steps, error = followed(stopping, made)
+    assert failures(steps) == [Failure(2, "fit", ("d-1",), "d-1 is broken", "stopped")]
+    assert isinstance(error, DataError)
+    assert str(error) == "d-1 is broken"
+    assert sum(job.turn == ("fit", "d-1") for job in made.tried) == 2  # rounds 1 and 2, each once
+
+
+@pytest.mark.parametrize(
+    ("setting", "outcome"), [("retry", "retried"), ("drop", "retried"), ("stop", "stopped")]
+)  # fmt: skip
+def test_what_the_backend_runs_again_is_waited_for_unless_the_first_failure_ends_the_run(
+    setting: Any, outcome: str
+) -> None:
+    simulation = federation(FedAvg(), faults=Faults(on_client_failure=setting))
+    job = Job("fit", simulation.algorithm.instruct(simulation.start, specs()[0], 1))
+    lost = Failed((job,), ClientError("its process died"), again=True)
+    steps, error = followed(simulation, backend(simulation, script={7: lost}))
+    assert failures(steps) == [Failure(1, "fit", ("d-0",), "its process died", outcome)]
+    if outcome == "stopped":
+        assert str(error) == "its process died"
+    else:
+        assert told(steps) == told(run_all(federation(FedAvg()), backend(simulation)))
+
+
+def test_a_failed_evaluation_counts_for_all_clients_that_are_told_by_it() -> None:
+    """All of one task have one model here and the same held-out images: one is evaluated for them all."""
+    alike = [replace(client, sources=tuple(replace(s, dataset="d") for s in client.sources)) for client in specs()]
+    dropping = federation(FedAvg(), clients=alike, faults=DROP)
+    broken: Broken = {("evaluate", 2): ["s-0"]}
+    with pytest.raises(
+        ClientError, match=r"^round 2: evaluate: 0 clients of saliency are left; allowed by faults.min_"
+    ):
+        run_all(dropping, backend(dropping, broken=broken))
+    steps, _ = followed(dropping, backend(dropping, broken=broken))
+    assert [failure.clients for failure in failures(steps)] == [("s-0", "s-1")]
+
+
+@pytest.mark.parametrize(("least", "is_ended"), [(1, False), (2, False), (3, True)])
+def test_a_round_with_too_few_clients_of_a_task_ends_the_run(least: int, is_ended: bool) -> None:
+    """Of three clients one is dropped; the task that loses nobody may have fewer than the least."""
+    dropping = federation(FedAvg(), faults=DROP.model_copy(update={"min_clients_per_task": least}))
+    steps, error = followed(dropping, backend(dropping, broken={("fit", 2): ["d-1"]}))
+    (failure,) = failures(steps)
+    if not is_ended:
+        assert (error, failure.outcome) == (None, "dropped")
+        return
+    assert str(error) == failure.error == (
+        "round 2: fit: 2 clients of depth are left; allowed by faults.min_clients_per_task: 3 at least; "
+        "the last failure: d-1 is broken"
+    )  # fmt: skip
+    assert failure.outcome == "stopped"
+
+
+def test_who_is_late_is_dropped_at_once() -> None:
+    faults = Faults(on_client_failure="drop", round_deadline=0.05)
+    dropping = federation(FedAvg(), faults=faults, max_retries=5, rounds=1)
+    made = backend(dropping, hanging={"s-1"})
+    gone: Absent = {("fit", 1): {"s-1"}, ("evaluate", 0): {"s-1"}, ("evaluate", 1): {"s-1"}}
+    steps = run_all(dropping, made)
+    assert {(one.phase, one.round, one.clients, one.outcome) for one in failures(steps)} == {
+        (phase, number, ("s-1",), "dropped") for phase, number in gone
+    }
+    assert failures(steps)[0].error.endswith(" of s-1 did not end within faults.round_deadline, 0.05 s")
+    assert {again for _, again in made.abandoned} == {False}
+    expected = federation(FedAvg(), rounds=1)
+    assert told(steps) == told(run_all(expected, backend(expected), gone))
+
+
+def test_who_is_late_is_run_again_as_often_as_there_are_retries() -> None:
+    faults = Faults(round_deadline=0.05)
+    retrying = federation(FedAvg(), faults=faults, max_retries=1, rounds=1)
+    made = backend(retrying, hanging={"s-1"})
+    steps = run_all(retrying, made)
+    assert {(one.clients, one.outcome) for one in failures(steps)} == {(("s-1",), "retried")}
+    assert {again for _, again in made.abandoned} == {True}
+    whole = federation(FedAvg(), rounds=1)
+    assert told(steps) == told(run_all(whole, backend(whole)))
+
+
+@pytest.mark.parametrize("faults", [Faults(round_deadline=0.05), Faults(on_client_failure="stop", round_deadline=0.05)])
+def test_who_is_late_ends_the_run_where_no_retry_is_left(faults: Faults) -> None:
+    stopping = federation(FedAvg(), faults=faults)
+    steps, error = followed(stopping, backend(stopping, hanging={"s-1"}))
+    assert [failure.outcome for failure in failures(steps)] == ["stopped"]
+    assert isinstance(error, ClientError)
+    assert str(error) == "round 1: fit of s-1 did not end within faults.round_deadline, 0.05 s"
+
+
+def test_retries_and_deadlines_by_hand() -> None:
+    retry, drop, stop = (Faults(on_client_failure=setting) for setting in ("retry", "drop", "stop"))  # type: ignore[arg-type]
+    assert [one.outcome(again=True) for one in (retry, drop, stop)] == ["retried", "retried", "stopped"]
+    assert [one.outcome(again=False) for one in (retry, drop, stop)] == ["stopped", "dropped", "stopped"]
+    assert [retry.outcome_of_late(attempts, max_retries=2) for attempts in (1, 2, 3)] == [
+        "retried",
+        "retried",
+        "stopped",
+    ]
+    assert [one.outcome_of_late(1, max_retries=2) for one in (drop, stop)] == ["dropped", "stopped"]
+    assert [Clock(limit).patience for limit in (None, 3600.0, 1e-9)] == [10.0, 10.0, 0.0]
+    assert [Clock(limit).is_over for limit in (None, 3600.0)] == [False, False]
+
+
+def test_silence_is_told() -> None:
+    """Whom the run waits for; nobody where no process has taken on a job."""
+    simulation = federation(FedAvg(), rounds=1)
+    job = Job("fit", simulation.algorithm.instruct(simulation.start, specs()[0], 1))
+    steps = run_all(simulation, backend(simulation, script={6: Late(()), 7: Late((job,))}))
+    waits = [(one.round, one.phase, one.clients) for one in steps if isinstance(one, Waiting)]
+    assert waits == [(1, "fit", ()), (1, "fit", ("d-0",))]
+    assert all(0 <= one.seconds < 10 for one in steps if isinstance(one, Waiting))
+
+
+def test_a_resumed_run_leaves_out_who_was_dropped() -> None:
+    """From its checkpoint on, as the record says: also in the evaluation that was still to come."""
+    broken: Broken = {("fit", 2): ["d-1"], ("evaluate", 1): ["s-0"], ("fit", 3): ["d-0"]}
+    absent: Absent = {turn: frozenset(clients) for turn, clients in broken.items()}
+    dropping = federation(FedPer(), faults=DROP)
+    steps = run_all(dropping, backend(dropping, broken=broken))
+    checkpoints = {step[0].round: step[1] for step in steps if isinstance(step, tuple)}
+    for number in (1, 2):
+        going_on = federation(FedPer())
+        made = backend(going_on)
+        again = list(going_on.run(made, checkpoints[number], absent=absent))
+        rest = told(step for step in steps if not isinstance(step, tuple | Evaluated) or round_of(step) > number)
+        evaluated = told(step for step in steps if isinstance(step, Evaluated) and step.round == number)
+        assert sorted(map(repr, told(again))) == sorted(map(repr, [*rest, *evaluated]))
+
+
+def round_of(step: Any) -> int:
+    return int(step[0].round if isinstance(step, tuple) else step.round)
