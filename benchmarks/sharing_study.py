@@ -97,7 +97,8 @@ BY_IMAGES = {2: "2 images", 4: "related", 8: "8 images", 24: "24 images"}
 def run(out: Path, setting: str, method: str, seed: int) -> None:
     """One run in a process of its own; goes on where it left off."""
     command = [sys.executable, "-m", "mfed_ray", "run", str(EXPERIMENT), *SETTINGS[setting].overrides]
-    command += [f"algorithm={METHODS[method]}", f"seed={seed}", "runtime.backend=serial"]
+    command += ["rounds=10", "evaluation.every=5", "runtime.backend=serial"]
+    command += [f"algorithm={METHODS[method]}", f"seed={seed}"]
     command += ["--out", str(folder(out, setting, method, seed))]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
 
