@@ -158,7 +158,8 @@ def test_run_id_depends_on_what_can_change_results(tiny: MakeExperiment) -> None
 
 def test_relative_paths_are_found_from_elsewhere(tiny: MakeExperiment, scenes: Path, tmp_path: Path) -> None:
     experiment = tiny(
-        data={"scenes": {"format": "pascal_context", "root": "scenes"}}, model={"weights": "weights.safetensors", "width": 64}
+        data={"scenes": {"format": "pascal_context", "root": "scenes"}},
+        model={"weights": "weights.safetensors", "width": 64},
     )
     located = experiment.located(scenes.parent)
     assert located.data["scenes"].root == str(scenes)
