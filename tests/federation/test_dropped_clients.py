@@ -109,7 +109,7 @@ def test_ray_drops_as_one_process_does_and_goes_on_without_who_was_dropped(
         (
             {"on_client_failure": "drop", "min_clients_per_task": 2},
             ClientError,
-            r"^round 2: fit: 1 clients of semantic_segmentation are left; allowed by faults\.min_clients",
+            r"^round 2: fit: clients left of semantic_segmentation: 1; allowed by faults\.min_clients",
         ),
     ],
 )

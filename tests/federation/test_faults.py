@@ -260,9 +260,7 @@ def test_a_failed_evaluation_counts_for_all_clients_that_are_told_by_it() -> Non
     alike = [replace(client, sources=tuple(replace(s, dataset="d") for s in client.sources)) for client in specs()]
     dropping = federation(FedAvg(), clients=alike, faults=DROP)
     broken: Broken = {("evaluate", 2): ["s-0"]}
-    with pytest.raises(
-        ClientError, match=r"^round 2: evaluate: 0 clients of saliency are left; allowed by faults.min_"
-    ):
+    with pytest.raises(ClientError, match=r"^round 2: evaluate: clients left of saliency: 0; allowed by faults.min_"):
         run_all(dropping, backend(dropping, broken=broken))
     steps, _ = followed(dropping, backend(dropping, broken=broken))
     assert [failure.clients for failure in failures(steps)] == [("s-0", "s-1")]
@@ -278,7 +276,7 @@ def test_a_round_with_too_few_clients_of_a_task_ends_the_run(least: int, is_ende
         assert (error, failure.outcome) == (None, "dropped")
         return
     assert str(error) == failure.error == (
-        "round 2: fit: 2 clients of depth are left; allowed by faults.min_clients_per_task: 3 at least; "
+        "round 2: fit: clients left of depth: 2; allowed by faults.min_clients_per_task: 3 at least; "
         "the last failure: d-1 is broken"
     )  # fmt: skip
     assert failure.outcome == "stopped"
