@@ -41,6 +41,7 @@ def simulate(
         _ = simulation.start  # before anything is written: the algorithm may refuse these clients
         backend = host.backend(located, simulation.everybody)
         with folder.locked(patience):
+            folder.check(config, FREE_KEYS, _with_defaults)  # again: another run may have begun here meanwhile
             run, started = identity(experiment), environment(directory)
             yield from recorded(simulation, backend, folder, config, run, started, start.headlines, keep)
 
