@@ -31,6 +31,7 @@ _HOMES = {
         "ResultsWarning",
         "RunFolderError",
         "RunInterruptedError",
+        "StorageError",
         "SweepError",
         "WeightsError",
     ),

@@ -42,8 +42,8 @@ def simulate(
         backend = host.backend(located, simulation.everybody)
         with folder.locked(patience):
             folder.check(config, FREE_KEYS, _with_defaults)  # again: another run may have begun here meanwhile
-            run, started = identity(experiment), environment(directory)
-            yield from recorded(simulation, backend, folder, config, run, started, start.headlines, keep)
+            run, started, checkpoints = identity(experiment), environment(directory), experiment.checkpoints
+            yield from recorded(simulation, backend, folder, config, run, started, start.headlines, checkpoints, keep)
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:

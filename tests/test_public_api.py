@@ -29,6 +29,7 @@ def test_all_is_what_there_is() -> None:
         "RunFolderError",
         "RunInterruptedError",
         "State",
+        "StorageError",
         "SweepError",
         "Trainer",
         "Update",

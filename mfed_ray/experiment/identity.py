@@ -23,7 +23,8 @@ def identity(experiment: Experiment) -> RunIdentity:
     runs must share to be compared, and one of the algorithm's own values.
     """
     config = {key: _counting(value, _LATER.get(key, {})) for key, value in experiment.resolved().items()}
-    setting = {key: value for key, value in config.items() if key not in ("algorithm", "runtime", "seed")}
+    elsewhere = ("algorithm", "checkpoints", "runtime", "seed")  # or of no account to the results
+    setting = {key: value for key, value in config.items() if key not in elsewhere}
     setting["threads"] = experiment.runtime.threads_per_client
     name, algorithm, seed = experiment.name, experiment.algorithm_name, experiment.seed
     digest = _digest(setting)
