@@ -8,6 +8,7 @@ MfedError                 exit code 1: the run failed
 │   ├── WeightsError      a weights file that does not fit the encoder
 │   └── RunFolderError    a run folder that holds something else
 ├── ClientError           a client failed while it trained or was evaluated
+│   └── ClientMemoryError for want of memory, which may pass
 ├── CheckpointError       an algorithm's state cannot be written
 ├── StorageError          a disk is full, a network does not answer; what is there stays as it is
 ├── DriverError           the driver actor died
@@ -57,6 +58,10 @@ class ClientError(MfedError):
     """A client failed while it trained or was evaluated."""
 
     may_pass = False
+
+
+class ClientMemoryError(ClientError):
+    """A client's process or GPU had no memory left for it."""
 
 
 class CheckpointError(MfedError):

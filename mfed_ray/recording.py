@@ -11,8 +11,10 @@ from mfed_ray.evaluation import AFTER_AGGREGATION, Headline, Stage
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Backend
 from mfed_ray.federation.checkpoint import Checkpoint, Checkpoints
-from mfed_ray.federation.simulation import Evaluated, Event, Progress, Simulation, Step, Trained
+from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Resumed, Step, Trained, Waiting
+from mfed_ray.federation.simulation import Simulation
 from mfed_ray.messages import RunIdentity
+from mfed_ray.results.failures import absent, append
 from mfed_ray.results.parts import has_parts
 from mfed_ray.results.recorder import Recorder, is_evaluated
 from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
@@ -34,30 +36,37 @@ def recorded(
     Raises RunFolderError where the folder's run had other shards, StorageError where the folder cannot be written.
     """
     shards = {client.name: list(client.train_ids) for client in simulation.clients}
-    latest = checkpoint.load_latest(folder.checkpoints)
+    problems: list[str] = []
+    latest = checkpoint.load_latest(folder.checkpoints, problems.append)
     if latest and folder.read_json(PARTITION) != shards:
         raise RunFolderError(f"{folder.path}: the data's images or their order changed since this run began; use --out")
+    if problems:
+        yield Resumed(latest.round if latest else 0, problems)
     with _written_to(folder, latest):
         if not latest:
             folder.write_config(config)
             folder.write_json(PARTITION, shards)
         folder.append_json(ENVIRONMENT, started)
+    gone = absent(folder.path)
     recorder = Recorder(folder, run, simulation.everybody, config, headlines)
     evaluated = recorder.resume(latest.round) if latest else False
 
     saved = latest
 
-    def write(event: Trained | Evaluated, state: Checkpoint | None) -> None:
+    def write(event: Trained | Evaluated | Failure, state: Checkpoint | None) -> None:
         nonlocal saved
         with _written_to(folder, saved):
-            recorder.record(event)
+            if isinstance(event, Failure):
+                append(folder.path, run.run_id, event)
+            else:
+                recorder.record(event)
             if state is not None and (state.round % checkpoints.every == 0 or state.round == simulation.rounds):
                 # after the tables: it says that its round is whole there
                 checkpoint.save(folder.checkpoints, state, saved, checkpoints.keep)
                 saved = state
         keep()
 
-    yield from written(simulation.run(backend, latest, evaluated), write)
+    yield from written(simulation.run(backend, latest, evaluated, gone), write)
     with _written_to(folder, saved):
         recorder.finish()
     keep()
@@ -86,17 +95,18 @@ def is_finished(folder: RunFolder, rounds: int, stages: Collection[Stage]) -> bo
 
 
 def written(
-    steps: Generator[Step, None, None], write: Callable[[Trained | Evaluated, Checkpoint | None], None]
+    steps: Generator[Step, None, None], write: Callable[[Trained | Evaluated | Failure, Checkpoint | None], None]
 ) -> Generator[Event, None, None]:
     """What is told of the steps: each round once ``write`` has returned for it. One at a time, in order, in a thread.
 
-    Meanwhile the next round goes on: at most one event waits behind the one that is being written.
+    Meanwhile the next round goes on: at most one event waits behind the one that is being written. Nothing goes on
+    before a failure is written.
     """
     with ThreadPoolExecutor(1, "writer") as writer:
         waiting: deque[tuple[Event, Future[None]]] = deque()
         try:
             for step in steps:
-                if isinstance(step, Progress):
+                if isinstance(step, Progress | Waiting):
                     yield step
                 else:
                     while len(waiting) > 1:
@@ -104,7 +114,7 @@ def written(
                     event, state = step if isinstance(step, tuple) else (step, None)
                     before = waiting[-1][1] if waiting else None
                     waiting.append((event, writer.submit(_after, before, write, event, state)))
-                while waiting and waiting[0][1].done():
+                while waiting and (isinstance(step, Failure) or waiting[0][1].done()):
                     yield _when_written(waiting)
             while waiting:
                 yield _when_written(waiting)
@@ -114,8 +124,8 @@ def written(
 
 def _after(
     before: Future[None] | None,
-    write: Callable[[Trained | Evaluated, Checkpoint | None], None],
-    event: Trained | Evaluated,
+    write: Callable[[Trained | Evaluated | Failure, Checkpoint | None], None],
+    event: Trained | Evaluated | Failure,
     state: Checkpoint | None,
 ) -> None:
     if before is not None:

@@ -13,7 +13,7 @@ from mfed_ray.driver import run
 from mfed_ray.errors import DataError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.identity import identity
-from mfed_ray.federation.simulation import Evaluated, Trained
+from mfed_ray.federation.events import Evaluated, Trained
 from mfed_ray.predict import client_specs
 from mfed_ray.results.loading import load_results
 from mfed_ray.results.run_folder import RunFolder
@@ -158,7 +158,8 @@ def test_run_id_depends_on_what_can_change_results(tiny: MakeExperiment) -> None
 
 def test_relative_paths_are_found_from_elsewhere(tiny: MakeExperiment, scenes: Path, tmp_path: Path) -> None:
     experiment = tiny(
-        data={"scenes": {"format": "pascal_context", "root": "scenes"}}, model={"weights": "weights.safetensors", "width": 64}
+        data={"scenes": {"format": "pascal_context", "root": "scenes"}},
+        model={"weights": "weights.safetensors", "width": 64},
     )
     located = experiment.located(scenes.parent)
     assert located.data["scenes"].root == str(scenes)

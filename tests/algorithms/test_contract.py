@@ -298,6 +298,9 @@ class Killing:
             os.kill(self.killed, signal.SIGKILL)
         return result
 
+    def abandon(self, jobs: Sequence[Job], again: bool = False) -> None:
+        self.inner.abandon(jobs, again)
+
     def accept(self, done: Done) -> None:
         self.inner.accept(done)
 

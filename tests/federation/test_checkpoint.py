@@ -1,9 +1,6 @@
 import json
 import os
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,7 @@ import pytest
 from mfed_ray.errors import CheckpointError, ResultsWarning, RunFolderError
 from mfed_ray.federation.checkpoint import Checkpoint, load_latest, save
 from mfed_ray.messages import Params, State
+from tests.toy_run import files_of
 
 
 def checkpoint(number: int) -> Checkpoint:
@@ -187,17 +185,6 @@ def test_all_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest
     assert written > set(FILES)
     assert {name for _, name in done[: len(written)]} == written
     assert done[len(written) :] == [("rename", "round_000002"), ("flush", tmp_path.name), ("remove", "round_000001")]
-
-
-@contextmanager
-def files_of(largest: int) -> Iterator[None]:
-    """No file of this process may grow beyond so many bytes: to it, the disk is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("largest", [0, 100])
