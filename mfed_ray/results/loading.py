@@ -39,7 +39,7 @@ class Results:
     fusing: pd.DataFrame
     failures: pd.DataFrame
     folders: Mapping[str, str]
-    """Where the run of each ``run_id`` lies."""
+    """Where the run of each ``run_id`` lies, as ``mfed_ray.storage.shown`` shows it."""
     problems: Sequence[str]
     """One sentence for each thing that could not be read or is not finished."""
 

@@ -18,6 +18,7 @@ from pyarrow import compute
 from mfed_ray.errors import RunFolderError
 from mfed_ray.results.find import Found
 from mfed_ray.results.tables import Stored, open_table
+from mfed_ray.storage import reason
 
 _PART = re.compile(r"(\w+)\.(\d{6,})\.parquet")
 _THREADS = 8
@@ -55,7 +56,8 @@ def read_whole(found: Found, name: str, columns: Mapping[str, str]) -> Stored:
                 parts = {number: rows for number, rows in zip(listed, read, strict=True) if rows is not None}
         stored = _open(found, name, columns)
     except OSError as error:
-        raise RunFolderError(f"{found.place_of(name)}: cannot be read ({error})") from error
+        place = found.place_of(name)
+        raise RunFolderError(f"{place}: cannot be read ({reason(error, place)})") from None
     last = compute.max(stored.rows["round"]).as_py() if stored.rows.num_rows else -1
     newer = {number: rows for number, rows in parts.items() if number >= last}
     if not newer:

@@ -14,6 +14,7 @@ import yaml
 
 from mfed_ray.durable import flush, replace
 from mfed_ray.errors import RunFolderError
+from mfed_ray.locks import open_lock
 
 CONFIG, ENVIRONMENT, PARTITION, LOCK = "config.yaml", "environment.json", "partition.json", ".lock"
 CHECKPOINTS = "checkpoints"
@@ -101,7 +102,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / LOCK).open("w")
+            lock = open_lock(self.path / LOCK)
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be written to ({error}); choose a folder with --out") from error
         with lock:

@@ -19,7 +19,7 @@ from mfed_ray.results.delta import delta_m, gain
 from mfed_ray.runtime.hosts import RayHost, SerialHost
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.ray_backend import ActorPool, import_from
-from mfed_ray.storage import below, is_remote
+from mfed_ray.storage import below, is_remote, shown
 from mfed_ray.sweep.points import Point, baseline_of, experiment_at, folder_name
 from mfed_ray.sweep.schema import CONFIG, DELTA_M, Sweep
 
@@ -118,7 +118,7 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._curve = read_curve(self._place)
         newest = max(self._curve.rounds, default=-1)
         if last is None and newest <= self._told:  # else another process has just finished it
-            raise RunFolderError(f"{self._place}: its tables end before its last checkpoint; move the folder away")
+            raise RunFolderError(f"{shown(self._place)}: its tables end before its last checkpoint; move the folder away")
 
     def _finish(self) -> None:
         """Let the run come to its end: tables that a kill left may be a round ahead of the last checkpoint."""
