@@ -22,6 +22,8 @@ _HOMES = {
     "mfed_ray.errors": (
         "CheckpointError",
         "ClientError",
+        "ClientLostError",
+        "ClientMemoryError",
         "ConfigError",
         "DataError",
         "DriverError",

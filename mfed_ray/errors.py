@@ -7,7 +7,8 @@ MfedError                 exit code 1: the run failed
 │   ├── PlacementError    resources asked for that no node has
 │   ├── WeightsError      a weights file that does not fit the encoder
 │   └── RunFolderError    a run folder that holds something else
-├── ClientError           a client failed while it trained or was evaluated
+├── ClientError           a client failed while it trained or was evaluated, and would fail again
+│   ├── ClientLostError   its process or node was lost, or it was late, which may pass
 │   └── ClientMemoryError for want of memory, which may pass
 ├── CheckpointError       an algorithm's state cannot be written
 ├── StorageError          a disk is full, a network does not answer; what is there stays as it is
@@ -60,8 +61,16 @@ class ClientError(MfedError):
     may_pass = False
 
 
+class ClientLostError(ClientError):
+    """A client's process or node was lost, or did not answer in time."""
+
+    may_pass = True
+
+
 class ClientMemoryError(ClientError):
     """A client's process or GPU had no memory left for it."""
+
+    may_pass = True
 
 
 class CheckpointError(MfedError):

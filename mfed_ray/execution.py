@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mfed_ray.environment import environment
-from mfed_ray.errors import ConfigError, RunFolderError
+from mfed_ray.errors import ConfigError, RunFolderError, StorageError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
@@ -70,5 +70,5 @@ def _workplace(place: Place) -> Iterator[tuple[Path, Callable[[], None]]]:
         mirror.pull(folder)
         try:
             yield folder, lambda: mirror.push(folder)
-        except RunFolderError as error:
-            raise RunFolderError(str(error).replace(scratch, shown(place))) from error
+        except (RunFolderError, StorageError) as error:
+            raise type(error)(str(error).replace(scratch, shown(place))) from error

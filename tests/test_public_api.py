@@ -12,6 +12,8 @@ def test_all_is_what_there_is() -> None:
         "Algorithm",
         "CheckpointError",
         "ClientError",
+        "ClientLostError",
+        "ClientMemoryError",
         "ClientSpec",
         "ConfigError",
         "DataError",
