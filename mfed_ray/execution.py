@@ -32,7 +32,8 @@ def simulate(
     """
     with _workplace(place) as (path, keep):
         folder, config = RunFolder(path), experiment.resolved()
-        folder.check(config, FREE_KEYS, partial(_with_defaults, trusted=experiment.algorithm_name))
+        completed = partial(_with_defaults, trusted=experiment.algorithm_name)
+        folder.check(config, FREE_KEYS, completed)
         if is_finished(folder, experiment.rounds, experiment.evaluation.stages):
             return
         located = experiment.located(directory)
@@ -42,7 +43,7 @@ def simulate(
         _ = simulation.start  # before anything is written: the algorithm may refuse these clients
         backend = host.backend(located, simulation.everybody)
         with folder.locked(patience):
-            folder.check(config, FREE_KEYS, _with_defaults)  # again: another run may have begun here meanwhile
+            folder.check(config, FREE_KEYS, completed)  # again: another run may have begun here meanwhile
             run, started, checkpoints = identity(experiment), environment(directory), experiment.checkpoints
             yield from recorded(simulation, backend, folder, config, run, started, start.headlines, checkpoints, keep)
 
