@@ -12,7 +12,7 @@ from rich.text import Text
 
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Headline
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Trained, Waiting, ends_round
+from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Resumed, Trained, Waiting, ends_round
 from mfed_ray.registry import find
 from mfed_ray.results.built_in import HEADLINES
 from mfed_ray.results.headline import Scores, scores
@@ -147,7 +147,7 @@ class _Board:
         elif isinstance(event, Progress):
             self._status = f"round {event.round}/{self._rounds}: {event.phase} {event.done}/{event.total} clients"
         else:
-            lines = event.notes if isinstance(event, Trained) else ()
+            lines = event.notes if isinstance(event, Trained | Resumed) else ()
             self._told += lines
             if ends_round(event):
                 self._last = event.round

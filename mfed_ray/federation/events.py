@@ -50,6 +50,15 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """A run goes on after a round whose checkpoint is not its last one."""
+
+    round: int
+    notes: Sequence[str]
+    """Which later checkpoints were passed over, and why."""
+
+
+@dataclass(frozen=True)
 class Waiting:
     """Nothing was heard for some seconds. ``clients``: who runs; empty where no process has taken on a job yet."""
 
@@ -70,7 +79,7 @@ class Failure:
     outcome: Outcome
 
 
-Event = Progress | Waiting | Failure | Trained | Evaluated
+Event = Progress | Resumed | Waiting | Failure | Trained | Evaluated
 """What is told of a run."""
 
 Absent = Mapping[tuple[Kind, int], Collection[str]]

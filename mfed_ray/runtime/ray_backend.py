@@ -10,7 +10,7 @@ import ray
 
 from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.averages import PartialMean
-from mfed_ray.errors import ClientError, MfedError
+from mfed_ray.errors import ClientError, ClientLostError, MfedError
 from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
@@ -107,13 +107,15 @@ class ActorPool:
         self.actors = [remote.remote(gpus, sys.path) for _ in range(placement.actors)]
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run a function in the first actor. Raises what it raises, ClientError where the actor died."""
+        """Run a function in the first actor. Raises what it raises, ClientLostError where the actor died."""
         try:
             return ray.get(self.actors[0].call.remote(function, *arguments))
         except ray.exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, MfedError) else error) from None
         except ray.exceptions.RayError as error:
-            raise ClientError(f"a client's process died before the first round and no retry helped: {error}") from error
+            raise ClientLostError(
+                f"a client's process died before the first round and no retry helped: {error}"
+            ) from error
 
     def close(self) -> None:
         """End the actors; Ray itself goes on."""
@@ -293,4 +295,4 @@ def _told(error: Exception, jobs: Sequence[Job]) -> MfedError:
     who = f"client {names}: its" if len(jobs) == 1 else f"clients {names}: their"
     if isinstance(error, ray.exceptions.RayTaskError):
         return ClientError(f"{who} process failed: {cause!r}")
-    return ClientError(f"{who} actor died and no retry helped: {error}")
+    return ClientLostError(f"{who} actor died and no retry helped: {error}")
