@@ -14,7 +14,7 @@ from mfed_ray.federation.simulation import Evaluated, Event, Progress, Simulatio
 from mfed_ray.messages import RunIdentity
 from mfed_ray.results.parts import has_parts
 from mfed_ray.results.recorder import Recorder, is_evaluated
-from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
+from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, SKIPPED, RunFolder
 
 
 def recorded(
@@ -32,12 +32,15 @@ def recorded(
     Raises RunFolderError where the folder's run had other shards.
     """
     shards = {client.name: list(client.train_ids) for client in simulation.clients}
+    skipped = {client.name: list(client.skipped) for client in simulation.clients if client.skipped}
     latest = checkpoint.load_latest(folder.checkpoints)
-    if latest and folder.read_json(PARTITION) != shards:
+    if latest and (folder.read_json(PARTITION), folder.read_json(SKIPPED) or {}) != (shards, skipped):
         raise RunFolderError(f"{folder.path}: the data's images or their order changed since this run began; use --out")
     if not latest:
         folder.write_config(config)
         folder.write_json(PARTITION, shards)
+        if skipped:
+            folder.write_json(SKIPPED, skipped)
     folder.append_json(ENVIRONMENT, started)
     recorder = Recorder(folder, run, simulation.everybody, config, headlines)
     evaluated = recorder.resume(latest.round) if latest else False

@@ -15,6 +15,8 @@ import yaml
 from mfed_ray.errors import RunFolderError
 
 CONFIG, ENVIRONMENT, PARTITION, LOCK = "config.yaml", "environment.json", "partition.json", ".lock"
+SKIPPED = "skipped.json"
+"""By client the images that could not be read and were left out; missing where there were none."""
 CHECKPOINTS = "checkpoints"
 
 FREE_KEYS = frozenset(
