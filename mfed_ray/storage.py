@@ -10,12 +10,13 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import fs
 
-from mfed_ray.errors import RunFolderError
+from mfed_ray.errors import MfedError, RunFolderError, StorageError
 
 T = TypeVar("T")
 
 _CHECKPOINTS, _INDEX = "checkpoints", "index.json"  # a checkpoint's folder is complete when it has its index
 _THREADS = 8
+_WRONG = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError)
 _HIDDEN = "***"
 _SECRET = 4  # characters of a secret that is looked for in errors; shorter ones stand in any text
 _URI = re.compile(r"\w[\w+.-]*://[^\s'\"()]+")
@@ -49,6 +50,16 @@ def reason(error: Exception, place: str) -> str:
     for secret in sorted(_secrets(place), key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
     return _URI.sub(lambda uri: shown(uri[0]), text)
+
+
+def refusal(error: Exception, place: str, verb: str, *, was_there: bool = False) -> MfedError:
+    """What to raise ``from None`` where a place cannot be ``verb``, for instance read.
+
+    RunFolderError where the place is wrong: nothing there, a file for a folder, no permission. StorageError where it
+    does not answer at the moment, whatever the file system says of a place that ``was_there`` before.
+    """
+    kind = RunFolderError if isinstance(error, _WRONG) and not was_there else StorageError
+    return kind(f"{shown(place)}: cannot be {verb} ({reason(error, place)})")
 
 
 def _user(rest: str) -> str:
@@ -114,7 +125,7 @@ class Mirror:
     """A place that holds a copy of a local folder, such that whoever finds it at any moment can go on from it.
 
     Whatever has a name that begins with a dot stays where it is. A folder ``checkpoints/round_NNNNNN`` counts only with
-    its ``index.json``, which is sent after all else and removed before all else. Raises RunFolderError where the place
+    its ``index.json``, which is sent after all else and removed before all else. Raises as ``refusal`` where the place
     cannot be read or written.
     """
 
@@ -177,11 +188,11 @@ class Mirror:
         try:
             return do()
         except (OSError, ValueError, pa.ArrowException) as error:
-            raise RunFolderError(f"{shown(self._place)}: cannot be {verb} ({reason(error, self._place)})") from None
+            raise refusal(error, self._place, verb, was_there=bool(self._same)) from None
 
 
 def read_text(place: str) -> str | None:
-    """A text file at a path or URI; None where there is none. Raises RunFolderError where it cannot be read."""
+    """A text file at a path or URI; None where there is none. Raises as ``refusal``."""
     system, path = locate(place)
     try:
         with system.open_input_stream(path) as stream:
@@ -189,11 +200,11 @@ def read_text(place: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunFolderError(f"{shown(place)}: cannot be read ({reason(error, place)})") from None
+        raise refusal(error, place, "read") from None
 
 
 def replace_text(place: str, text: str) -> None:
-    """Write a text file at a path or URI, whole or not at all. Raises RunFolderError where that is not possible."""
+    """Write a text file at a path or URI, whole or not at all. Raises as ``refusal``."""
     system, path = locate(place)
     target = PurePosixPath(path)
     written = path if system.type_name in _ATOMIC else str(target.with_name(f".{target.name}.tmp"))
@@ -204,7 +215,7 @@ def replace_text(place: str, text: str) -> None:
         if written != path:
             system.move(written, path)
     except (OSError, pa.ArrowException) as error:
-        raise RunFolderError(f"{shown(place)}: cannot be written to ({reason(error, place)})") from None
+        raise refusal(error, place, "written to") from None
 
 
 _State = tuple[int, int]  # size and time of the last change: a file that is replaced gets another

@@ -7,8 +7,8 @@ from uuid import uuid4
 import fsspec  # type: ignore[import-untyped]
 import pytest
 
-from mfed_ray.errors import RunFolderError
-from mfed_ray.storage import Mirror, files_below, is_remote, locate, reason, shown
+from mfed_ray.errors import RunFolderError, StorageError
+from mfed_ray.storage import Mirror, files_below, is_remote, locate, reason, refusal, shown
 
 
 @pytest.fixture(params=["file", "local", "memory"])
@@ -181,7 +181,7 @@ def test_a_push_that_fails_leaves_a_place_to_go_on_from(folder: Path, tmp_path: 
     put(folder, "metrics.parquet", "two")
     checkpoint(folder, 2)
     message = f"^file://{re.escape(str(remote))}: cannot be written to \\(.*server.json"
-    with pytest.raises(RunFolderError, match=message):
+    with pytest.raises(StorageError, match=message):
         mirror.push(folder)
     left = {name: text for name, text in here(remote).items() if not Path(name).name.startswith(".")}
     assert left == {**FIRST, "metrics.parquet": "two"}
@@ -199,7 +199,7 @@ def test_a_checkpoint_that_is_half_removed_does_not_count(folder: Path, tmp_path
     state.unlink()
     state.mkdir()  # which cannot be removed as a file
     checkpoint(folder, 2)
-    with pytest.raises(RunFolderError, match="cannot be written to"):
+    with pytest.raises(StorageError, match="cannot be written to"):
         mirror.push(folder)
     assert not (state.parent / "index.json").exists()
 
@@ -267,3 +267,23 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(name: str, tmp_path: Pat
     with pytest.raises(RunFolderError, match=rf"^hostile://bucket/run: cannot be read \(has a file named '{name[1:]}'"):
         Mirror("hostile://bucket/run").pull(tmp_path / "copy")
     assert not (tmp_path / "copy").exists()
+
+
+WRONG = [FileNotFoundError("gone"), NotADirectoryError("a file"), PermissionError("denied"), ValueError("bad option")]
+SILENT = [
+    OSError("When reading: AWS Error NETWORK_CONNECTION during GetObject operation: curlCode: 28, Timeout was reached"),
+    TimeoutError("timed out"),
+    ConnectionResetError("reset by peer"),
+]
+
+
+@pytest.mark.parametrize("error", [*WRONG, *SILENT])
+def test_a_wrong_place_is_wrong_input_and_one_that_does_not_answer_may_pass(error: Exception) -> None:
+    kind = StorageError if error in SILENT else RunFolderError
+    told = refusal(error, "s3://bucket/run", "read")
+    assert (type(told), told.may_pass, told.exit_code) == (kind, kind is StorageError, 1 if kind is StorageError else 2)
+    assert str(told) == f"s3://bucket/run: cannot be read ({error})"
+
+
+def test_a_place_that_was_there_is_not_wrong_when_it_is_gone() -> None:
+    assert isinstance(refusal(FileNotFoundError("gone"), "s3://bucket/run", "read", was_there=True), StorageError)

@@ -8,12 +8,13 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from pyarrow import fs
 
-from mfed_ray.errors import RunFolderError
+from mfed_ray.errors import RunFolderError, StorageError
 from mfed_ray.results.run_folder import CHECKPOINTS, CONFIG
-from mfed_ray.storage import files_below, locate, reason, shown
+from mfed_ray.storage import files_below, locate, refusal, shown
 
 METRICS_FILE, ROUNDS_FILE = "metrics.parquet", "rounds.parquet"
 CORRELATIONS_FILE, FUSING_FILE = "correlations.parquet", "fusing.parquet"
+FAILURES_FILE = "failures.jsonl"
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class Found:
 
 
 def folder_at(place: str) -> Found:
-    """The folder at a path or URI, without files where there is none. Raises RunFolderError."""
+    """The folder at a path or URI, without files where there is none. Raises RunFolderError and StorageError."""
     system, path = locate(place)
     try:
         listed = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
     except OSError as error:
-        raise _unlisted(place, error) from None
+        raise refusal(error, place, "listed") from None
     return Found(
         shown(place), system, path, frozenset(info.base_name for info in listed if info.type == fs.FileType.File)
     )
@@ -57,7 +58,7 @@ def find(places: Iterable[str | Path]) -> tuple[list[Found], list[str]]:
         try:
             for one in _below(str(place)):
                 found.setdefault((one.system.type_name, one.path), one)
-        except RunFolderError as error:
+        except (RunFolderError, StorageError) as error:
             problems.append(str(error))
     return list(found.values()), problems
 
@@ -72,7 +73,7 @@ def _below(place: str) -> Sequence[Found]:
             raise RunFolderError(f"{shown(place)}: is a file; expected a run's folder, or one with runs below it")
         folders = sorted(_walk(root) if isinstance(system, fs.LocalFileSystem) else _listed(system, root))
     except OSError as error:
-        raise _unlisted(place, error) from None
+        raise refusal(error, place, "listed") from None
     runs = [
         Found(_joined(shown(place), parts), system, "/".join([root.rstrip("/"), *parts]), files)
         for parts, files in folders
@@ -81,10 +82,6 @@ def _below(place: str) -> Sequence[Found]:
     if not runs:
         raise RunFolderError(f"{shown(place)}: no run in it or below it (looked for {METRICS_FILE})")
     return runs
-
-
-def _unlisted(place: str, error: OSError) -> RunFolderError:
-    return RunFolderError(f"{shown(place)}: cannot be listed ({reason(error, place)})")
 
 
 def _walk(root: str) -> Iterator[tuple[tuple[str, ...], frozenset[str]]]:
