@@ -309,7 +309,7 @@ def _read_table(path: Path) -> object:
 def _checkpoint(folder: Path, name: str) -> tuple[Read, list[bytes]]:
     """Reads a checkpoint of which one file is damaged."""
     place = folder / f"checkpoint of {name}"
-    tree = {"a": np.ones((2, 3), np.float32), "b": np.zeros(2, np.int64)}
+    tree = {"a": np.ones((2, 3), np.float32), "b": np.zeros(2, np.float32)}
     checkpoint.save(place, Checkpoint(1, State({"model": tree}, {"n": [1.5, "x"]}), {"c-0": State({"model": tree})}))
     path = place / "round_000001" / name
     return _reading(path, lambda _: checkpoint.load_latest(place)), [path.read_bytes()]

@@ -12,6 +12,9 @@ from scipy.io import loadmat
 from mfed_ray.data.mat_structure import check_structure
 from mfed_ray.errors import DataError
 
+RECORD = "generated.json"
+"""The file that says with which parameters a data set's folder was generated here."""
+
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """An image of 8 bits a channel as RGB, uint8 [H, W, 3]: grey, palette and CMYK are converted.
@@ -43,7 +46,8 @@ def read_mat_variables(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[
     try:
         whole = path.read_bytes()
         check_structure(whole, names)
-        content: dict[str, NDArray[Any]] = loadmat(io.BytesIO(whole), variable_names=list(names))
+        buffer: Any = io.BytesIO(whole)  # SciPy's stubs know paths only
+        content: dict[str, NDArray[Any]] = loadmat(buffer, variable_names=list(names))
     except FileNotFoundError:
         raise DataError(f"{path}: file not found") from None
     except Exception as error:  # a damaged file makes loadmat raise nearly anything: ValueError, TypeError, zlib.error

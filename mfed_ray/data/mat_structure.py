@@ -107,7 +107,7 @@ def _fields(length: _Element, names: _Element, order: str) -> int:
     """How many fields a struct has: their names are of one length."""
     if length.type != _INT32 or len(length.data) != 4:
         raise ValueError("a struct without the length of its fields' names found")
-    (size,) = unpack_from(f"{order}i", length.data)
+    size: int = unpack_from(f"{order}i", length.data)[0]
     if size < 1 or len(names.data) % size:
         raise ValueError(f"fields' names of {size} bytes found, which do not divide {len(names.data)}")
     return len(names.data) // size

@@ -11,6 +11,7 @@ from mfed_ray.messages import RunIdentity
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "model": {"width": 64},
     "partition": {"on_bad_sample": "error"},
+    "evaluation": {"edges": {"max_distance": 0.0075, "thresholds": 99, "nms": False}},
     "clients": {"images": None, "decoder_width": None},
     "algorithm": {"judging": {"until": 6, "rounds": 3, "steps": 20}},
 }
