@@ -22,6 +22,8 @@ _HOMES = {
     "mfed_ray.errors": (
         "CheckpointError",
         "ClientError",
+        "ClientLostError",
+        "ClientMemoryError",
         "ConfigError",
         "DataError",
         "DriverError",
@@ -31,6 +33,7 @@ _HOMES = {
         "ResultsWarning",
         "RunFolderError",
         "RunInterruptedError",
+        "StorageError",
         "SweepError",
         "WeightsError",
     ),

@@ -22,7 +22,7 @@ from mfed_ray.evaluation import HELD_OUT
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.identity import identity
-from mfed_ray.federation.simulation import Trained
+from mfed_ray.federation.events import Trained
 from mfed_ray.loading import held_out_batches, training_batches
 from mfed_ray.tasks import get_task
 
