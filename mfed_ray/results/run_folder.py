@@ -155,7 +155,7 @@ def parse_config(file: IO[bytes], place: str) -> Mapping[str, Any]:
     """A ``config.yaml``. Raises RunFolderError, which names ``place``."""
     try:
         found = yaml.safe_load(file.read().decode())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RunFolderError(f"{place}: cannot be read as a run's config ({' '.join(str(error).split())})") from error
     if not isinstance(found, Mapping):
         raise RunFolderError(f"{place}: expected a run's config, a mapping, found {type(found).__name__}")
