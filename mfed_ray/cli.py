@@ -227,13 +227,16 @@ def generate(
 
 @data.command()
 def check(root: Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.")]) -> None:
-    """Read everything in a data set's folder and list all that is wrong with it."""
+    """Read everything in a data set's folder: list all that is wrong with it, count its images and targets."""
     from mfed_ray.data.check import check as check_folder
+    from mfed_ray.data.check import contents
     from mfed_ray.progress import counting_by_file
 
     problems = check_folder(root, counting_by_file("checking"))
     for problem in problems:
         typer.echo(str(problem))
+    for line in contents(root):
+        typer.echo(line)
     if problems:
         counts = Counter(problem.kind for problem in problems)
         told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())

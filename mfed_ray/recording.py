@@ -17,7 +17,7 @@ from mfed_ray.messages import RunIdentity
 from mfed_ray.results.failures import absent, append
 from mfed_ray.results.parts import has_parts
 from mfed_ray.results.recorder import Recorder, is_evaluated
-from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
+from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, SKIPPED, RunFolder
 
 
 def recorded(
@@ -36,9 +36,10 @@ def recorded(
     Raises RunFolderError where the folder's run had other shards, StorageError where the folder cannot be written.
     """
     shards = {client.name: list(client.train_ids) for client in simulation.clients}
+    skipped = {client.name: list(client.skipped) for client in simulation.clients if client.skipped}
     problems: list[str] = []
     latest = checkpoint.load_latest(folder.checkpoints, problems.append)
-    if latest and folder.read_json(PARTITION) != shards:
+    if latest and (folder.read_json(PARTITION), folder.read_json(SKIPPED) or {}) != (shards, skipped):
         raise RunFolderError(f"{folder.path}: the data's images or their order changed since this run began; use --out")
     if problems:
         yield Resumed(latest.round if latest else 0, problems)
@@ -46,6 +47,8 @@ def recorded(
         if not latest:
             folder.write_config(config)
             folder.write_json(PARTITION, shards)
+            if skipped:
+                folder.write_json(SKIPPED, skipped)
         folder.append_json(ENVIRONMENT, started)
     gone = absent(folder.path)
     recorder = Recorder(folder, run, simulation.everybody, config, headlines)

@@ -37,7 +37,7 @@ class Trained:
     is_evaluated: bool
     """Whether ``Evaluated`` follows."""
     notes: Sequence[str] = ()
-    """What a reader should know of the initial models, told with round 0."""
+    """What a reader should know of the initial models and of images that are left out, told with round 0."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class Gathering:
         for task in sorted({task for client in gone for task in self.tasks[client]}):
             if left[task] < least:
                 return (
-                    f"round {phase.round}: {phase.kind}: {left[task]} clients of {task} are left; allowed by "
+                    f"round {phase.round}: {phase.kind}: clients left of {task}: {left[task]}; allowed by "
                     f"faults.min_clients_per_task: {least} at least"
                 )
         return ""

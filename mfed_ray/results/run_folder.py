@@ -17,6 +17,8 @@ from mfed_ray.errors import RunFolderError
 from mfed_ray.locks import open_lock
 
 CONFIG, ENVIRONMENT, PARTITION, LOCK = "config.yaml", "environment.json", "partition.json", ".lock"
+SKIPPED = "skipped.json"
+"""By client the images that could not be read and were left out; missing where there were none."""
 CHECKPOINTS = "checkpoints"
 
 FREE_KEYS = frozenset(

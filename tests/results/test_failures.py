@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ DROPPED = Failure(3, "fit", ("saliency-0", "saliency-1"), "image 7\nis broken", 
 RETRIED = Failure(3, "evaluate", ("saliency-0",), "its process died", "retried")
 
 
-def rows(folder: Path) -> list[tuple[str, ...]]:
+def rows(folder: Path) -> list[tuple[Any, ...]]:
     table = read_failures(folder_at(str(folder))).drop(["time"])
     return [tuple(row.values()) for row in table.to_pylist()]
 

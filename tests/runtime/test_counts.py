@@ -90,9 +90,9 @@ def counted(
 
     def counting_completed(self: RayBackend, timeout: float | None = None) -> Any:
         done = completed(self, timeout)
-        assert isinstance(done, Done)
-        counts[-1].returned_bytes += sum(nbytes([update.params]) for update in done.updates)
-        counts[-1].returned_bytes += sum(nbytes([node.params]) for nodes in done.means.values() for node in nodes)
+        if isinstance(done, Done):
+            counts[-1].returned_bytes += sum(nbytes([update.params]) for update in done.updates)
+            counts[-1].returned_bytes += sum(nbytes([node.params]) for nodes in done.means.values() for node in nodes)
         return done
 
     federation = Simulation(
