@@ -88,6 +88,7 @@ class Table:
         self._part_bytes, self._changed = {}, False
         if self._newest:
             self._last = self._newest[-1]["round"]
+        pa.default_memory_pool().release_unused()  # else the process keeps what folding took, more with every fold
 
     def _stored(self) -> pa.Table:
         return read_whole(folder_at(str(self._path.parent)), self._path.name, self._columns).rows
