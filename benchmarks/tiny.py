@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mfed_ray import parse_experiment
-from mfed_ray.experiment import Experiment
+from mfed_ray.experiment import Experiment, parse_experiment
 
 
 def tiny(data: Path, rounds: int, **sections: Any) -> Experiment:

@@ -52,7 +52,7 @@ class ToyBackend:
         return Done((job,), (report,), (Update(client.name, client.group, 1, {}),), means, kept)
 
     def accept(self, done: Done) -> None:
-        self.kept.update(done.states)  # type: ignore[arg-type]
+        self.kept.update(done.states)
 
     def states(self) -> Mapping[str, State]:
         return dict(self.kept)
@@ -67,7 +67,7 @@ class ToyBackend:
 def toy_run(path: Path, checkpoints: Checkpoints) -> Generator[Event, None, None]:
     initial = {"saliency": {"encoder.w": np.zeros(3, np.float32), "decoders.saliency.w": np.zeros(2, np.float32)}}
     stages = frozenset({AFTER_AGGREGATION})
-    simulation = Simulation(FedAvg(), CLIENTS, initial, lambda *_: np.zeros(1), ROUNDS, stages, 1, None, 0)  # type: ignore[arg-type, return-value]
+    simulation = Simulation(FedAvg(), CLIENTS, initial, lambda *_: np.zeros(1), ROUNDS, stages, 1, None, 0)  # type: ignore[arg-type]
     headlines = {"saliency": Headline("max_miou", higher_is_better=True)}
     yield from recorded(
         simulation, ToyBackend(), RunFolder(path), CONFIG, RUN, {}, headlines, checkpoints, lambda: None

@@ -109,22 +109,32 @@ def _rounds(folder: Path) -> dict[int, Path]:
 
 
 def _write(place: Path, checkpoint: Checkpoint, folder: Path, last: Checkpoint | None) -> dict[str, int]:
-    """Write or link the states; each file's checksum."""
+    """Write or link the states; each file's checksum. A linked file keeps that of when it was written."""
     write_state(place / "server", checkpoint.server)
-    names = [f"server{suffix}" for suffix in SUFFIXES]
-    sums: dict[str, int] = {}
-    before = _place(folder, last.round) if last else folder
-    known = _index(before).get("crc32", {}) if last else {}
-    old = {client: f"client_{number}" for number, client in enumerate(last.clients)} if last else {}
+    stems, sums = ["server"], dict[str, int]()
+    before, known = _written(folder, last)
     for number, (client, state) in enumerate(checkpoint.clients.items()):
-        name = f"client_{number}"
-        names += [f"{name}{suffix}" for suffix in SUFFIXES]
-        if last is not None and last.clients.get(client) is state:
-            link_state(before / old[client], place / name)
-            sums |= {f"{name}{end}": known[f"{old[client]}{end}"] for end in SUFFIXES if f"{old[client]}{end}" in known}
+        stem, old = f"client_{number}", before.get(client)
+        stems.append(stem)
+        if last is not None and old is not None and last.clients[client] is state:
+            link_state(old, place / stem)
+            sums |= {stem + end: known[old.name + end] for end in SUFFIXES if old.name + end in known}
         else:
-            write_state(place / name, state)
+            write_state(place / stem, state)
+    names = [stem + end for stem in stems for end in SUFFIXES]
     return {name: sums[name] if name in sums else checksum(place / name) for name in names}
+
+
+def _written(folder: Path, last: Checkpoint | None) -> tuple[dict[str, Path], dict[str, int]]:
+    """Where the clients' files of the last checkpoint are, and their checksums. Nothing of one that is damaged."""
+    if last is None:
+        return {}, {}
+    place = _place(folder, last.round)
+    try:
+        index = _index(place)
+    except (OSError, ValueError):
+        return {}, {}
+    return {client: place / f"client_{n}" for n, client in enumerate(index["clients"])}, index.get("crc32", {})
 
 
 def _write_index(place: Path, content: Mapping[str, Any]) -> None:

@@ -75,6 +75,16 @@ class Table:
 
     def _fold(self) -> None:
         """Replace the file by all rows that count; then remove the parts."""
+        self._replace_file()
+        folder = self._path.parent
+        for name in parts_of(self._path.name, [path.name for path in folder.iterdir()]).values():
+            (folder / name).unlink()
+        self._part_bytes, self._changed = {}, False
+        if self._newest:
+            self._last = self._newest[-1]["round"]
+        pa.default_memory_pool().release_unused()  # else the process keeps what folding took, more with every fold
+
+    def _replace_file(self) -> None:
         rows = self._newest_rows()
         if self._last >= 0:
             earlier = self._stored()
@@ -82,12 +92,6 @@ class Table:
             earlier = earlier.filter(compute.less(earlier["round"], min(first, self._last + 1)))
             rows = pa.concat_tables([earlier, rows]).combine_chunks()
         self._bytes = write_table(self._path, rows, self._config)
-        folder = self._path.parent
-        for name in parts_of(self._path.name, [path.name for path in folder.iterdir()]).values():
-            (folder / name).unlink()
-        self._part_bytes, self._changed = {}, False
-        if self._newest:
-            self._last = self._newest[-1]["round"]
 
     def _stored(self) -> pa.Table:
         return read_whole(folder_at(str(self._path.parent)), self._path.name, self._columns).rows

@@ -158,6 +158,16 @@ def test_a_linked_file_keeps_the_checksum_of_when_it_was_written(tmp_path: Path)
         load_latest(tmp_path)
 
 
+def test_where_the_last_index_is_damaged_everything_is_written_anew(tmp_path: Path) -> None:
+    first = checkpoint(1)
+    save(tmp_path, first)
+    os.truncate(tmp_path / "round_000001" / "index.json", 3)
+    save(tmp_path, Checkpoint(2, first.server, first.clients), first)
+    loaded = load_latest(tmp_path)
+    assert loaded is not None
+    assert float(loaded.clients["saliency-0"].params["optimizer"]["w/step"]) == 7.0
+
+
 def test_all_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file and the folder, then the folder's name, then its entry, and only then older ones go."""
     done: list[tuple[str, str]] = []
