@@ -8,6 +8,7 @@ MfedError                 exit code 1: the run failed
 │   ├── WeightsError      a weights file that does not fit the encoder
 │   └── RunFolderError    a run folder that holds something else
 ├── ClientError           a client failed while it trained or was evaluated
+├── AggregationError      what the server made of the clients' updates is not finite
 ├── CheckpointError       an algorithm's state cannot be written
 ├── DriverError           the driver actor died
 ├── SweepError            trials of a sweep failed
@@ -51,6 +52,10 @@ class RunFolderError(InputError):
 
 class ClientError(MfedError):
     """A client failed while it trained or was evaluated."""
+
+
+class AggregationError(MfedError):
+    """What the server made of the clients' updates is not finite."""
 
 
 class CheckpointError(MfedError):

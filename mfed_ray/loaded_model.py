@@ -14,7 +14,7 @@ from mfed_ray.data.settings import InputSize
 from mfed_ray.loading import network_input
 from mfed_ray.messages import Params, State
 from mfed_ray.models.multitask import MultiTaskModel
-from mfed_ray.params import ENCODER
+from mfed_ray.params import ENCODER, not_finite
 
 Values = dict[str, NDArray[np.float32]]
 
@@ -46,6 +46,18 @@ class LoadedModel:
     def own(self) -> Values:
         """Copies of those that never do."""
         return _copied(self._own)
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of all values."""
+        return {name: value.shape for name, value in self.initial.items()}
+
+    def not_finite(self) -> str | None:
+        """The first value that is not finite, in words; None: all are."""
+        tensors = self._shared | self._own
+        if torch.stack([tensor.sum(dtype=torch.float64) for tensor in tensors.values()]).isfinite().all():
+            return None  # the device has been waited for once
+        return not_finite(_copied(tensors))
 
     @cached_property
     def has_own_encoder_statistics(self) -> bool:

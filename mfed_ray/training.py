@@ -48,6 +48,11 @@ class Trainer:
         self.model.load(state, *overlays)
         self._optimizer_state = state.params.get("optimizer", {})
 
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the model's parameters and statistics, by name."""
+        return self.model.shapes
+
     def shared(self) -> Values:
         """Copies of all parameters and statistics that the normalisation policy lets leave the client."""
         return self.model.shared()
@@ -213,10 +218,16 @@ class Trainer:
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Metrics by task over the client's held-out images, each in its own size, however the network saw it.
 
-        A client without such images has no metrics.
+        A client without such images has no metrics. Raises ClientError for a model that is not finite: the class of the
+        largest output is some class even where all outputs are NaN.
         """
         if not self.spec.held_out_ids:
             return {}
+        if told := self.model.not_finite():
+            raise ClientError(
+                f"client {self.spec.name}: cannot be evaluated, its model is not finite ({told}); go on from an "
+                "earlier checkpoint, or start over with a lower local.learning_rate"
+            )
         (shard,) = self.shards
         module = self.model.module.eval()
         metrics = {task.name: task.make_metric() for task in self.tasks}

@@ -438,3 +438,19 @@ def test_a_client_that_keeps_nothing_back_judges_nothing(tiny: MakeExperiment) -
     trainer = first_trainer(tiny())
     trainer.start(State())
     assert np.isnan(trainer.judge())
+
+
+def test_a_model_that_is_not_finite_has_no_metrics(tiny: MakeExperiment) -> None:
+    """Of outputs that are all NaN the first class is the largest, and a mean over classes looks like a poor model's."""
+    trainer = first_trainer(tiny())
+    trainer.start(State())
+    name = "encoder.conv1.weight"
+    spoilt = trainer.shared()[name]
+    spoilt.flat[5] = np.nan
+    trainer.start(State(), {name: spoilt})
+    message = (
+        r"^client semantic_segmentation-0: cannot be evaluated, its model is not finite \(encoder\.conv1\.weight has 1 "
+        rf"of {spoilt.size} values that are not finite\); go on from an earlier checkpoint"
+    )
+    with pytest.raises(ClientError, match=message):
+        trainer.evaluate()

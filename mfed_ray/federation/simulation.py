@@ -13,6 +13,7 @@ from mfed_ray.errors import ConfigError
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Stage
 from mfed_ray.federation.backend import Backend, Done, Failed, Job, Kind
 from mfed_ray.federation.checkpoint import Checkpoint
+from mfed_ray.federation.finite import check_finite
 from mfed_ray.federation.participation import Policy, all_must_return
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
@@ -180,7 +181,9 @@ class Simulation:
     def _aggregate(self, server: State, training: "_Phase") -> tuple[State, Trained]:
         started = time.perf_counter()
         updates = training.server_updates()
-        server, diagnostics = self.algorithm.aggregate(server, updates, self.probe)
+        last = server
+        server, diagnostics = self.algorithm.aggregate(last, updates, self.probe)
+        check_finite(training.round, last, server)
         reports = training.in_order()
         trained = Trained(
             training.round,
