@@ -47,6 +47,22 @@ class LoadedModel:
         """Copies of those that never do."""
         return _copied(self._own)
 
+    def learned(self) -> dict[str, Tensor]:
+        """Copies of all parameters that a gradient learns, on the device."""
+        return {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
+
+    @torch.no_grad()
+    def distance(self, start: Mapping[str, Tensor]) -> float:
+        """The norm of how far these have moved from ``start``."""
+        moves = (parameter - start[name] for name, parameter in self.module.named_parameters())
+        return float(torch.stack([torch.linalg.vector_norm(move, dtype=torch.float64) for move in moves]).norm())
+
+    @torch.no_grad()
+    def shorten(self, start: Mapping[str, Tensor], share: float) -> None:
+        """Leave a share of their moves from ``start``."""
+        for name, parameter in self.module.named_parameters():
+            parameter.copy_(start[name] + share * (parameter - start[name]))
+
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Of all values."""

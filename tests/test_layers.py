@@ -18,7 +18,7 @@ ROWS = [
     ["data", "models", "metrics", "predictions", "local_training"],
     ["tasks"],
     ["loading"],
-    ["loaded_model"],
+    ["loaded_model", "optimizers"],
     ["training"],
     ["experiment"],
     ["runtime", "environment"],

@@ -10,6 +10,7 @@ from mfed_ray.messages import RunIdentity
 
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "model": {"width": 64},
+    "local": {"max_update_norm": None, "on_large_update": "clip"},
     "clients": {"images": None, "decoder_width": None},
     "algorithm": {"judging": {"until": 6, "rounds": 3, "steps": 20}},
 }
