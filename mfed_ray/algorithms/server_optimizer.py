@@ -26,7 +26,8 @@ class ServerOptimizer(BaseModel):
         yogi      as adam, v <- v - (1 - beta2) Delta^2 sign(v - Delta^2)
 
     with m = 0 and v = tau^2 before the first step. Under the last two a parameter moves by about eta a round, however
-    far its mean moved: eta is a distance, and its default is near a round's moves (docs/architecture.md). Running statistics of BatchNorm are always taken as they are.
+    far its mean moved: eta is a distance, and its default is near a round's moves (docs/architecture.md). Running
+    statistics of BatchNorm are always taken as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

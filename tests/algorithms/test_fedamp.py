@@ -80,10 +80,10 @@ def test_cosine_attention_by_hand() -> None:
 
 def test_update_cosine_is_the_cosine_seen_from_the_common_start() -> None:
     """Far from zero all encoders point the same way; what they learned since the start does not."""
-    far, learned = np.array([300, 400]), {"a": [1, 0], "b": [2, 0], "c": [0, 1]}
+    far, learned = [300, 400], {"a": [1, 0], "b": [2, 0], "c": [0, 1]}
     algorithm = FedAMP(sharpness=math.log(2), self_attention=0.25)
     initial = {name: {**encoder(far), f"decoders.{name}.w": np.zeros(1, np.float32)} for name in learned}
-    updates = [Update(name, name, 1, encoder(far + np.array(step))) for name, step in learned.items()]
+    updates = [Update(name, name, 1, encoder([300 + step[0], 400 + step[1]])) for name, step in learned.items()]
     state = algorithm.init(CLIENTS, initial)
     for _ in range(2):  # in later rounds too, the start is what all began with
         state, _diagnostics = algorithm.aggregate(state, updates, no_probe)

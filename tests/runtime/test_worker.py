@@ -34,7 +34,7 @@ class Spoilt(ToyTrainer):
 
     instead: Mapping[str, Any] = field(default_factory=dict)
 
-    def shared(self) -> Params:
+    def shared(self) -> dict[str, Any]:
         return {**super().shared(), **self.instead}
 
     @property
@@ -101,7 +101,9 @@ def test_an_infinite_gradient_of_the_last_step(tiny: MakeExperiment, algorithm: 
         if client.name == "saliency-0":
             steps = iter([False, True])  # of two: as a loss whose backward pass overflows
             classifier = next(p for n, p in trainer.model.module.named_parameters() if n.endswith("classifier.bias"))
-            classifier.register_hook(lambda g: torch.full_like(g, math.inf) if next(steps, False) else g)
+            classifier.register_hook(  # type: ignore[no-untyped-call]
+                lambda g: torch.full_like(g, math.inf) if next(steps, False) else g
+            )
         return trainer
 
     by_name = {client.name: client for client in clients}
