@@ -168,8 +168,8 @@ def test_fields_round_trip(optimizer: ServerOptimizer) -> None:
 def test_default_steps_are_of_the_length_of_what_clients_learn(name: Any) -> None:
     """Means that move by 0.01 every round, as those of the texture boards do in their first rounds.
 
-    The first step is 0.01 m / (sqrt(v) + tau), m = 0.001, v = tau^2 + 0.01 (0.01^2 - tau^2) = 1.99e-6: 0.00415. Yogi's v
-    is 2e-6.
+    The first step is 0.01 m / (sqrt(v) + tau), m = 0.001, v = tau^2 + 0.01 (0.01^2 - tau^2) = 1.99e-6: 0.00415.
+    Yogi's v is 2e-6.
     """
     optimizer = ServerOptimizer(name=name)
     assert optimizer.model_dump()["learning_rate"] == 0.01

@@ -17,7 +17,7 @@ from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation.backend import Failed, Job
-from mfed_ray.messages import ClientSpec, Instruction, Params
+from mfed_ray.messages import ClientSpec, Instruction
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
 from mfed_ray.training import Trainer
