@@ -51,8 +51,8 @@ class FedProx(Algorithm):
         metrics = trainer.train(instruction.round, terms)
         return Fit(trainer.shared(), trainer.state(), metrics)
 
-    def weight(self, client: ClientSpec) -> float:
-        """n_k, or 1."""
+    def weight(self, client: ClientSpec) -> float | None:
+        """n_k, or 1; None for a median or a trimmed mean."""
         return client_weight(client, self.weighting)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:

@@ -98,6 +98,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "clients": {1: {"encoder": "resnet18"}},
         **KEPT_AND_PRIVATE,
     },
+    "fedavg, trimmed": {"algorithm": {"name": "fedavg", "scope": "all", "weighting": {"trim": 0.3}}},
     "fedamp by distance": {"algorithm": {"name": "fedamp", "attention": "distance", "proximal_weight": 5.0}},
 }
 """What of an algorithm deserves to be asked as well."""
