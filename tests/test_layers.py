@@ -47,6 +47,7 @@ CONFINED = {
     "PIL": {"data", "predictions"},
     "pycocotools": {"data", "metrics", "predictions"},
     "msgspec": {"data"},
+    "opacus": {"algorithms"},
 }
 """Third-party packages and the only modules that may import them."""
 

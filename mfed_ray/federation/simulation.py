@@ -17,7 +17,7 @@ from mfed_ray.federation.finite import check_finite
 from mfed_ray.federation.participation import Policy, all_must_return
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
-from mfed_ray.seeds import generator
+from mfed_ray.seeds import derive, generator
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class Simulation:
 
     def _aggregate(self, server: State, training: "_Phase") -> tuple[State, Trained]:
         started = time.perf_counter()
-        updates = training.server_updates()
+        updates = self.algorithm.guarded(training.server_updates(), derive(self.seed, "guard", training.round))
         last = server
         server, diagnostics = self.algorithm.aggregate(last, updates, self.probe)
         check_finite(training.round, last, server)
