@@ -93,7 +93,7 @@ class Diagnostics:
     blocks: tuple[BlockSteps, ...] = ()
     """What fusing did, block by block."""
     spent: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Of privacy, so far: ``epsilon`` and ``epsilon_bound`` by task group."""
+    """Of privacy, so far: ``epsilon``, ``epsilon_bound`` and ``delta`` by task group."""
 
 
 @dataclass(frozen=True)

@@ -84,10 +84,10 @@ class Privacy(BaseModel):
         return {**past, "rounds": rounds}
 
     def spent(self, past: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-        """By group that took part, ``epsilon`` as the cohorts' sampling has it, and ``epsilon_bound`` without sampling.
+        """``delta``, ``epsilon`` as the cohorts' sampling has it, ``epsilon_bound`` without: by group that took part.
 
-        The first takes n of N clients as each drawn with probability n / N, as is the custom, while cohorts have a
-        fixed size. The second holds whoever was drawn, also where that is known. Where all take part they are the same.
+        `epsilon` takes n of N clients as each drawn with probability n / N, as is the custom, while cohorts have a
+        fixed size. The bound holds whoever was drawn, also where that is known. Where all take part they are the same.
         """
         found = {}
         for group, counts in past["rounds"].items():
@@ -97,6 +97,7 @@ class Privacy(BaseModel):
                 found[group] = {
                     "epsilon": self._epsilon(shares),
                     "epsilon_bound": self._epsilon([(1.0, sum(counts.values()))]),
+                    "delta": self.delta,
                 }
         return found
 

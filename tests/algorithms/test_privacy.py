@@ -89,6 +89,7 @@ def test_epsilon_is_the_librarys() -> None:
     expected = {
         "epsilon": _opacus([(1.5, 2 / 8, 10), (1.5, 4 / 8, 5)]),
         "epsilon_bound": _opacus([(1.5, 1.0, 15)]),
+        "delta": 1e-5,
     }
     assert diagnostics.spent["a"] == pytest.approx(expected, rel=1e-6)
     assert 0 < expected["epsilon"] < expected["epsilon_bound"]
