@@ -8,9 +8,13 @@ from typing import Any
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.messages import RunIdentity
 
+_FREE = ("algorithm", "checkpoints", "runtime", "faults", "seed")
+"""Sections that do not count in the setting: they change nothing, or have their own place in a run's id."""
+
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "model": {"width": 64},
     "local": {"max_update_norm": None, "on_large_update": "clip"},
+    "partition": {"on_bad_sample": "error"},
     "clients": {"images": None, "decoder_width": None},
     "algorithm": {"privacy": None, "judging": {"until": 6, "rounds": 3, "steps": 20}},
 }
@@ -24,7 +28,7 @@ def identity(experiment: Experiment) -> RunIdentity:
     runs must share to be compared, and one of the algorithm's own values.
     """
     config = {key: _counting(value, _LATER.get(key, {})) for key, value in experiment.resolved().items()}
-    setting = {key: value for key, value in config.items() if key not in ("algorithm", "runtime", "seed")}
+    setting = {key: value for key, value in config.items() if key not in _FREE}
     setting["threads"] = experiment.runtime.threads_per_client
     name, algorithm, seed = experiment.name, experiment.algorithm_name, experiment.seed
     digest = _digest(setting)

@@ -32,6 +32,11 @@ class Job:
         """Name of the client."""
         return self.instruction.client
 
+    @property
+    def turn(self) -> tuple[Kind, str]:
+        """What tells it from all other jobs that a backend has at a time."""
+        return self.kind, self.client
+
 
 @dataclass(frozen=True)
 class Done:
@@ -50,15 +55,24 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """Jobs that came to nothing, and why."""
+    """Jobs that came to nothing, and why.
+
+    An error that a client's own code raised is that client's alone: the others of the same call are done. Where a
+    process or a node was lost, the jobs are all those of the call. They are run again one to a call, so that what ends
+    a process for good is one client's.
+    """
 
     jobs: tuple[Job, ...]
     error: MfedError
+    again: bool = False
+    """Whether the backend runs them again by itself, as long as it has retries left and what happened may pass: a dead
+    process, a lost node or object, memory or a store that was full. Never after an error of a client's own code, which
+    would come again. If True, the jobs are still to be waited for."""
 
 
 @dataclass(frozen=True)
 class Late:
-    """Jobs that were not finished in time; they go on."""
+    """The time was up. Jobs that run meanwhile, which go on; none where no process has taken one on yet."""
 
     jobs: tuple[Job, ...]
 
@@ -71,7 +85,19 @@ class Backend(Protocol):
         ...
 
     def completed(self, timeout: float | None = None) -> Done | Failed | Late:
-        """Wait for some of the jobs that were taken on, ``timeout`` seconds at most."""
+        """Wait for some of the jobs that were taken on, ``timeout`` seconds at most; None: however long it takes.
+
+        A backend that runs jobs in the calling process finishes one, whatever the timeout. Raises MfedError where no
+        job can be run any more.
+        """
+        ...
+
+    def abandon(self, jobs: Sequence[Job], again: bool = False) -> None:
+        """Stop waiting for jobs that were taken on and are not finished; what hangs in them is ended.
+
+        What they may have come to never arrives. ``again``: they are run anew, with the states that they were submitted
+        with. Other jobs of the same calls are run anew in either case, without counting as failed.
+        """
         ...
 
     def accept(self, done: Done) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mfed_ray.errors import ResultsWarning, RunFolderError
+from mfed_ray.errors import ResultsWarning, RunFolderError, StorageError
 from mfed_ray.results.find import Found, find
 from mfed_ray.results.stored import Run, read_run
 from mfed_ray.results.tables import METRICS
@@ -37,8 +37,9 @@ class Results:
     rounds: pd.DataFrame
     correlations: pd.DataFrame
     fusing: pd.DataFrame
+    failures: pd.DataFrame
     folders: Mapping[str, str]
-    """Where the run of each ``run_id`` lies."""
+    """Where the run of each ``run_id`` lies, as ``mfed_ray.storage.shown`` shows it."""
     problems: Sequence[str]
     """One sentence for each thing that could not be read or is not finished."""
 
@@ -89,7 +90,7 @@ def shortened(problems: Sequence[str]) -> list[str]:
 def _read(found: Found) -> Run | str:
     try:
         return read_run(found)
-    except RunFolderError as error:
+    except (RunFolderError, StorageError) as error:
         return str(error)
 
 
@@ -113,6 +114,7 @@ def _assembled(runs: Sequence[Run], problems: Sequence[str]) -> Results:
         _frame([run.costs for run in runs], about),
         _frame([run.correlations for run in runs], about),
         _frame([run.fusing for run in runs], about),
+        _frame([run.failures for run in runs], about),
         {run.run_id: run.place for run in runs},
         problems,
     )

@@ -1,7 +1,6 @@
 """The long-form tables of a run: their columns, and their Parquet files."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import IO, Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from mfed_ray.durable import replace
 from mfed_ray.errors import RunFolderError
 from mfed_ray.results.older import described
 
@@ -92,6 +92,21 @@ clients' steps. Only a group and itself have lengths: of the group's own step, a
 (``mfed_ray.algorithms.fusing``). Null: not known.
 """
 
+FAILURES = {
+    "run_id": "str",
+    "time": "str",
+    "round": "int64",
+    "phase": "str",
+    "client": "str",
+    "error": "str",
+    "outcome": "str",
+}
+"""One row per failure of a client in a phase of a round: ``fit`` or ``evaluate``.
+
+``time`` is UTC in ISO 8601. ``outcome``: ``retried``, ``dropped`` (left out of this phase of the round) or ``stopped``
+(the run ended). A resumed run leaves out whoever was dropped.
+"""
+
 Row = Mapping[str, Any]
 
 _TYPES: Mapping[str, pa.DataType] = {
@@ -105,7 +120,7 @@ _TYPES: Mapping[str, pa.DataType] = {
 
 
 def write_table(path: Path, rows: pa.Table, config: Mapping[str, Any]) -> int:
-    """Write a table's file, or replace it at once, and return its bytes.
+    """Write a table's file, or replace it at once, and return its bytes. Raises OSError.
 
     It says in its metadata by which version and from which resolved config it was made. Until it is whole it has the
     name ``.TABLE.parquet.tmp``, which is one for the file and all its parts.
@@ -117,7 +132,7 @@ def write_table(path: Path, rows: pa.Table, config: Mapping[str, Any]) -> int:
         writer.write_table(rows)
         writer.add_key_value_metadata({_METADATA: made})
     size = temporary.stat().st_size
-    os.replace(temporary, path)
+    replace(temporary, path)
     return size
 
 

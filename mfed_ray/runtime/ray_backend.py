@@ -1,6 +1,7 @@
 """Clients in Ray actors, each pinned to its share of CPUs and GPU."""
 
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ import ray
 
 from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.averages import PartialMean
-from mfed_ray.errors import ClientError, MfedError
+from mfed_ray.errors import ClientError, ClientLostError, MfedError
 from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import nbytes
@@ -41,6 +42,7 @@ class Reply:
     updates: tuple[Update, ...]
     means: Mapping[str, Sequence[PartialMean]]
     keeping: tuple[str, ...]
+    errors: Mapping[int, MfedError]
 
 
 class ClientActor:
@@ -71,7 +73,9 @@ class ClientActor:
         held = values[trees:]
         clients = {turn.job.client: held[turn.state][turn.job.client] for turn in turns if turn.state is not None}
         outcome = self._worker_of(setup).run(jobs, clients)
-        reply = Reply(tuple(outcome.reports), tuple(outcome.updates), outcome.means, tuple(outcome.states))
+        reply = Reply(
+            tuple(outcome.reports), tuple(outcome.updates), outcome.means, tuple(outcome.states), outcome.errors
+        )
         return reply, outcome.states
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -103,13 +107,15 @@ class ActorPool:
         self.actors = [remote.remote(gpus, sys.path) for _ in range(placement.actors)]
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run a function in the first actor. Raises what it raises, ClientError where the actor died."""
+        """Run a function in the first actor. Raises what it raises, ClientLostError where the actor died."""
         try:
             return ray.get(self.actors[0].call.remote(function, *arguments))
         except ray.exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, MfedError) else error) from None
         except ray.exceptions.RayError as error:
-            raise ClientError(f"a client's process died before the first round and no retry helped: {error}") from error
+            raise ClientLostError(
+                f"a client's process died before the first round and no retry helped: {error}"
+            ) from error
 
     def close(self) -> None:
         """End the actors; Ray itself goes on."""
@@ -152,6 +158,7 @@ class RayBackend:
         self._stored: dict[int, tuple[Params, Any]] = {}
         self._waiting: list[tuple[tuple[Job, ...], dict[str, Any]]] = []
         self._running: dict[Any, _Running] = {}
+        self._failed: deque[Failed] = deque()
         self._seconds: dict[str, dict[str, float]] = {"fit": {}, "evaluate": {}}
         self._served: dict[str, int] = {}
 
@@ -168,7 +175,9 @@ class RayBackend:
         self._start()
 
     def completed(self, timeout: float | None = None) -> Done | Failed | Late:
-        """The next chunk that is finished."""
+        """The next chunk that is finished, then those of its clients that failed."""
+        if self._failed:
+            return self._failed.popleft()
         finished, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout)
         if not finished:
             return Late(tuple(job for chunk in self._running.values() for job in chunk.jobs))
@@ -178,10 +187,18 @@ class RayBackend:
             reply: Reply = ray.get(finished[0])
         except (ray.exceptions.RayTaskError, ray.exceptions.RayError) as error:
             return Failed(chunk.jobs, _told(error, chunk.jobs))
-        for job, report in zip(chunk.jobs, reply.reports, strict=True):
+        self._failed += [Failed((chunk.jobs[number],), error) for number, error in reply.errors.items()]
+        jobs = tuple(job for number, job in enumerate(chunk.jobs) if number not in reply.errors)
+        if not jobs:
+            return self._failed.popleft()
+        for job, report in zip(jobs, reply.reports, strict=True):
             self._seconds[job.kind][job.client] = report.seconds
         states = dict.fromkeys(reply.keeping, chunk.states)
-        return Done(chunk.jobs, reply.reports, reply.updates, reply.means, states)
+        return Done(jobs, reply.reports, reply.updates, reply.means, states)
+
+    def abandon(self, jobs: Sequence[Job], again: bool = False) -> None:
+        """Not there yet."""
+        raise NotImplementedError
 
     def accept(self, done: Done) -> None:
         """Keep the references of what the clients that trained keep."""
@@ -278,4 +295,4 @@ def _told(error: Exception, jobs: Sequence[Job]) -> MfedError:
     who = f"client {names}: its" if len(jobs) == 1 else f"clients {names}: their"
     if isinstance(error, ray.exceptions.RayTaskError):
         return ClientError(f"{who} process failed: {cause!r}")
-    return ClientError(f"{who} actor died and no retry helped: {error}")
+    return ClientLostError(f"{who} actor died and no retry helped: {error}")

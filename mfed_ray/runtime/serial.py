@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from mfed_ray.errors import MfedError
 from mfed_ray.federation.backend import Done, Failed, Job
 from mfed_ray.messages import State
 from mfed_ray.runtime.worker import Worker
@@ -26,11 +25,16 @@ class SerialBackend:
         """Do a job. It is waited for, however long it takes."""
         del timeout
         job, state = self._waiting.popleft()
-        try:
-            outcome = self._worker.run([job], {job.client: state})
-        except MfedError as error:
-            return Failed((job,), error)
+        outcome = self._worker.run([job], {job.client: state})
+        if outcome.errors:
+            return Failed((job,), outcome.errors[0])
         return Done((job,), tuple(outcome.reports), tuple(outcome.updates), outcome.means, outcome.states)
+
+    def abandon(self, jobs: Sequence[Job], again: bool = False) -> None:
+        """Jobs that wait for their turn have none, or have it all the same: nothing hangs between two of them."""
+        if not again:
+            gone = {job.turn for job in jobs}
+            self._waiting = deque(pair for pair in self._waiting if pair[0].turn not in gone)
 
     def accept(self, done: Done) -> None:
         """Keep the states of the clients that trained."""

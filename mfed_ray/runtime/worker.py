@@ -9,7 +9,7 @@ import torch
 
 from mfed_ray.algorithms.contract import Algorithm, Fit, Trainer
 from mfed_ray.averages import PartialMean, add
-from mfed_ray.errors import ClientError, MfedError
+from mfed_ray.errors import ClientError, ClientMemoryError, MfedError
 from mfed_ray.federation.backend import Job
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
 from mfed_ray.params import misfit, nbytes, not_finite
@@ -42,12 +42,13 @@ TrainerFactory = Callable[[ClientSpec], EvaluatingTrainer]
 
 @dataclass
 class Outcome:
-    """What jobs came to. ``states``: of the clients that keep anything."""
+    """What jobs came to. ``states``: of the clients that keep anything. ``errors``: by the place of the job."""
 
     reports: list[ClientReport] = field(default_factory=list)
     updates: list[Update] = field(default_factory=list)
     means: dict[str, list[PartialMean]] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
+    errors: dict[int, MfedError] = field(default_factory=dict)
 
 
 class Worker:
@@ -65,20 +66,22 @@ class Worker:
     def run(self, jobs: Sequence[Job], states: Mapping[str, State]) -> Outcome:
         """Do the jobs in the order given; clients that are averaged stand in the order of their places.
 
-        Raises ClientError, or the MfedError that a client ended with.
+        A client that fails leaves nothing but its error: the MfedError that it raised, or a ClientError.
         """
         outcome = Outcome()
-        for job in jobs:
+        for number, job in enumerate(jobs):
             state = states.get(job.client, State())
             try:
                 if job.kind == "fit":
                     self._fit(job, state, outcome)
                 else:
                     outcome.reports.append(self._evaluate(job, state))
-            except MfedError:
-                raise
+            except MfedError as error:
+                outcome.errors[number] = error
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                outcome.errors[number] = ClientMemoryError(f"client {job.client} ran out of memory: {error!r}")
             except Exception as error:
-                raise ClientError(f"client {job.client} failed: {error!r}") from error
+                outcome.errors[number] = ClientError(f"client {job.client} failed: {error!r}")
         return outcome
 
     def _fit(self, job: Job, state: State, outcome: Outcome) -> None:

@@ -13,7 +13,8 @@ from mfed_ray.algorithms.fedamp import FedAMP
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.algorithms.fedper import FedPer
 from mfed_ray.federation.backend import Done
-from mfed_ray.federation.simulation import Simulation, Trained
+from mfed_ray.federation.events import Trained
+from mfed_ray.federation.simulation import Simulation
 from mfed_ray.messages import ClientSpec, Params
 from mfed_ray.params import nbytes
 from mfed_ray.runtime.placement import Placement
@@ -33,10 +34,6 @@ class EvaluatedToy(ToyTrainer):
 
     def floors(self) -> dict[str, dict[str, float]]:
         return {"depth": {"rmse": 2.0}}
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: value.shape for name, value in self.initial.items()}
 
 
 def initial(task: str) -> Params:
@@ -93,9 +90,9 @@ def counted(
 
     def counting_completed(self: RayBackend, timeout: float | None = None) -> Any:
         done = completed(self, timeout)
-        assert isinstance(done, Done)
-        counts[-1].returned_bytes += sum(nbytes([update.params]) for update in done.updates)
-        counts[-1].returned_bytes += sum(nbytes([node.params]) for nodes in done.means.values() for node in nodes)
+        if isinstance(done, Done):
+            counts[-1].returned_bytes += sum(nbytes([update.params]) for update in done.updates)
+            counts[-1].returned_bytes += sum(nbytes([node.params]) for nodes in done.means.values() for node in nodes)
         return done
 
     federation = Simulation(

@@ -37,10 +37,6 @@ class Spoilt(ToyTrainer):
     def shared(self) -> dict[str, Any]:
         return {**super().shared(), **self.instead}
 
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        return {name: value.shape for name, value in self.initial.items()}
-
     def evaluate(self) -> dict[str, dict[str, float]]:
         raise AssertionError("not asked for")
 
