@@ -20,6 +20,7 @@ _HOMES = {
     ),
     "mfed_ray.driver": ("run",),
     "mfed_ray.errors": (
+        "AggregationError",
         "CheckpointError",
         "ClientError",
         "ClientLostError",

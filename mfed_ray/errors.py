@@ -10,6 +10,7 @@ MfedError                 exit code 1: the run failed
 ├── ClientError           a client failed while it trained or was evaluated, and would fail again
 │   ├── ClientLostError   its process or node was lost, or it was late, which may pass
 │   └── ClientMemoryError for want of memory, which may pass
+├── AggregationError      what the server made of the clients' updates is not finite
 ├── CheckpointError       an algorithm's state cannot be written
 ├── StorageError          a disk is full, a network does not answer; what is there stays as it is
 ├── DriverError           the driver actor died
@@ -71,6 +72,10 @@ class ClientMemoryError(ClientError):
     """A client's process or GPU had no memory left for it."""
 
     may_pass = True
+
+
+class AggregationError(MfedError):
+    """What the server made of the clients' updates is not finite."""
 
 
 class CheckpointError(MfedError):

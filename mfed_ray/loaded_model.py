@@ -14,7 +14,7 @@ from mfed_ray.data.settings import InputSize
 from mfed_ray.loading import network_input
 from mfed_ray.messages import Params, State
 from mfed_ray.models.multitask import MultiTaskModel
-from mfed_ray.params import ENCODER
+from mfed_ray.params import ENCODER, not_finite
 
 Values = dict[str, NDArray[np.float32]]
 
@@ -46,6 +46,34 @@ class LoadedModel:
     def own(self) -> Values:
         """Copies of those that never do."""
         return _copied(self._own)
+
+    def learned(self) -> dict[str, Tensor]:
+        """Copies of all parameters that a gradient learns, on the device."""
+        return {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
+
+    @torch.no_grad()
+    def distance(self, start: Mapping[str, Tensor]) -> float:
+        """The norm of how far these have moved from ``start``."""
+        moves = (parameter - start[name] for name, parameter in self.module.named_parameters())
+        return float(torch.stack([torch.linalg.vector_norm(move, dtype=torch.float64) for move in moves]).norm())
+
+    @torch.no_grad()
+    def shorten(self, start: Mapping[str, Tensor], share: float) -> None:
+        """Leave a share of their moves from ``start``."""
+        for name, parameter in self.module.named_parameters():
+            parameter.copy_(start[name] + share * (parameter - start[name]))
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of all values."""
+        return {name: value.shape for name, value in self.initial.items()}
+
+    def not_finite(self) -> str | None:
+        """The first value that is not finite, in words; None: all are."""
+        tensors = self._shared | self._own
+        if torch.stack([tensor.sum(dtype=torch.float64) for tensor in tensors.values()]).isfinite().all():
+            return None  # the device has been waited for once
+        return not_finite(_copied(tensors))
 
     @cached_property
     def has_own_encoder_statistics(self) -> bool:

@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mfed_ray.registry import check_registered
 from mfed_ray.section import Section
@@ -27,10 +27,21 @@ class LocalTraining(Section):
     """Whether a client's optimizer starts anew in each round, or goes on with its moments."""
     gradient_clip: float | None = Field(None, gt=0)
     """Largest norm of all gradients together; None: they are not clipped."""
+    max_update_norm: float | None = Field(None, gt=0)
+    """Largest norm of a round's move of all learned parameters together; None: any. BatchNorm's statistics are free."""
+    on_large_update: Literal["clip", "refuse"] = "clip"
+    """What becomes of a larger one: it is shortened to that norm, or the client counts as failed."""
     loss_weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """By task; the literature's weights where absent."""
     loading_workers: int = Field(0, ge=0)
     """Processes that load batches ahead; their number changes no bit."""
+
+    @model_validator(mode="after")
+    def _a_limit_to_refuse_by(self) -> "LocalTraining":
+        if self.max_update_norm is None and self.on_large_update != "clip":
+            told = f"on_large_update: {self.on_large_update}"
+            raise ValueError(f"{told} goes with max_update_norm; set it, or leave it out")
+        return self
 
     @field_validator("loss_weights")
     @classmethod

@@ -1,6 +1,6 @@
 """Pure functions on parameters (``messages.Params``): split, subtract, compare."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,30 @@ def nbytes(trees: Iterable[Params]) -> int:
     """Bytes of all distinct trees; a tree that stands twice is counted once."""
     distinct = {id(tree): tree for tree in trees}
     return sum(value.nbytes for tree in distinct.values() for value in tree.values())
+
+
+def misfit(tree: Params, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What of a tree is not a model's of these ``shapes``, in words that begin with the parameter; None: it fits.
+
+    A name may have a prefix that ends in a slash: another quantity of the same shape.
+    """
+    for name, value in tree.items():
+        shape = shapes.get(name.rpartition("/")[2])
+        if shape is None:
+            return f"{name} is no parameter of its model; allowed: names of its model, as {next(iter(shapes))}"
+        if value.shape != shape:
+            return f"{name} has shape {value.shape}; allowed: {shape}, as its model has it"
+        if value.dtype != np.float32:
+            return f"{name} is {value.dtype}; allowed: float32"
+    return None
+
+
+def not_finite(tree: Params) -> str | None:
+    """The first parameter that is not finite, in words; None: all are."""
+    for name, value in tree.items():
+        if count := value.size - np.count_nonzero(np.isfinite(value)):
+            return f"{name} has {count} of {value.size} values that are not finite"
+    return None
 
 
 def difference(new: Params, old: Params) -> dict[str, NDArray[np.float32]]:

@@ -17,6 +17,7 @@ from mfed_ray.loading import Batch, Shard, held_out_batches
 from mfed_ray.local_training import LocalTraining
 from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State, group_name
 from mfed_ray.models.contract import BatchTarget
+from mfed_ray.optimizers import kept_values, make_optimizer
 from mfed_ray.params import ENCODER
 from mfed_ray.seeds import derive
 from mfed_ray.tasks.contract import Task
@@ -48,6 +49,11 @@ class Trainer:
         self.model.load(state, *overlays)
         self._optimizer_state = state.params.get("optimizer", {})
 
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the model's parameters and statistics, by name."""
+        return self.model.shapes
+
     def shared(self) -> Values:
         """Copies of all parameters and statistics that the normalisation policy lets leave the client."""
         return self.model.shared()
@@ -69,11 +75,14 @@ class Trainer:
     ) -> dict[str, dict[str, float]]:
         """Train for the round; mean losses by task, and the group's ``proximal_penalty`` and number of ``steps``.
 
+        Under ``max_update_norm`` also its ``update_norm``, before it is clipped.
+
         The objective is the sum over the batch's tasks of weight * loss, plus every proximal term, as a part of the
         graph. ``parts`` take turns, each for an equal share of the steps, while the rest stands still; BatchNorm's
         statistics go on there as well. ``withhold``: without the images that are withheld. Raises ClientError for fewer
-        steps than parts, and for a loss that is infinite.
+        steps than parts, for a loss that is infinite, and for an update that is refused.
         """
+        start = {} if self.settings.max_update_norm is None else self.model.learned()
         named = dict(self.model.module.named_parameters())
         terms = [
             (named[name], torch.tensor(value, device=self.model.device), term.weight)
@@ -87,18 +96,20 @@ class Trainer:
         for part, count in self._turns(round_number, parts, sum(shard.steps(withhold) for shard in self.shards)):
             with self._only(part) as trained:
                 rate = self.settings.learning_rate_at(round_number, self.rounds)
-                optimizer = self._optimizer(rate, trained, self._optimizer_state)
+                optimizer = make_optimizer(self.settings, rate, trained, self._optimizer_state)
                 for batch in islice(batches, count):
                     found, penalty = self._step(optimizer, terms, batch, round_number, "step", len(penalties) + 1)
                     for task, value in found.items():
                         losses[task].append(value)
                     penalties.append(penalty)
             if self.settings.optimizer_state == "keep":
-                self._optimizer_state = {**self._optimizer_state, **_optimizer_values(optimizer, trained)}
+                self._optimizer_state = {**self._optimizer_state, **kept_values(optimizer, trained)}
         metrics = {name: {"loss": float(np.mean(values))} for name, values in losses.items()}
         steps = len(penalties)
         own = metrics.setdefault(group_name(self.spec.tasks), {})
         own.update(proximal_penalty=sum(penalties) / steps, steps=float(steps))
+        if self.settings.max_update_norm is not None:
+            own["update_norm"] = self._limited(start, self.settings.max_update_norm, round_number)
         return metrics
 
     def align(self, round_number: int, steps: int) -> None:
@@ -107,7 +118,7 @@ class Trainer:
         Raises ClientError for a loss that is infinite.
         """
         with self._only("readout") as trained:
-            optimizer = self._optimizer(self.settings.learning_rate, trained, {})
+            optimizer = make_optimizer(self.settings, self.settings.learning_rate, trained, {})
             batches = _in_turn([shard.alignment_batches(round_number, steps) for shard in self.shards])
             for step, batch in enumerate(batches, start=1):
                 self._step(optimizer, [], batch, round_number, "align", step)
@@ -191,32 +202,35 @@ class Trainer:
                     "local.gradient_clip"
                 )
 
+    def _limited(self, start: Mapping[str, Tensor], limit: float, round_number: int) -> float:
+        """Hold the round's move to the limit; its norm. Raises ClientError where a larger one is refused."""
+        norm = self.model.distance(start)
+        if limit < norm < math.inf:  # one that is not finite has a parameter to be named by
+            if self.settings.on_large_update == "refuse":
+                raise ClientError(
+                    f"client {self.spec.name}, round {round_number} ({', '.join(self.spec.tasks)}): its update has the "
+                    f"norm {norm:.4g}; allowed: at most local.max_update_norm, {limit:g}"
+                )
+            self.model.shorten(start, limit / norm)
+        return norm
+
     def _weight(self, task: Task) -> float:
         return self.settings.loss_weights.get(task.name, task.loss_weight)
-
-    def _optimizer(self, rate: float, named: Mapping[str, nn.Parameter], state: Params) -> torch.optim.Optimizer:
-        s = self.settings
-        optimizer: torch.optim.Optimizer
-        if s.optimizer == "sgd":
-            optimizer = torch.optim.SGD(named.values(), rate, momentum=s.momentum, weight_decay=s.weight_decay)
-        else:
-            betas = (s.momentum, 0.999)
-            optimizer = torch.optim.AdamW(named.values(), rate, betas, weight_decay=s.weight_decay, fused=True)
-        if s.optimizer_state == "keep":
-            for key, value in state.items():
-                name, part = key.rsplit("/", 1)
-                if name in named:
-                    optimizer.state[named[name]][part] = torch.tensor(value, device=self.model.device)
-        return optimizer
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, dict[str, float]]:
         """Metrics by task over the client's held-out images, each in its own size, however the network saw it.
 
-        A client without such images has no metrics.
+        A client without such images has no metrics. Raises ClientError for a model that is not finite: the class of the
+        largest output is some class even where all outputs are NaN.
         """
         if not self.spec.held_out_ids:
             return {}
+        if told := self.model.not_finite():
+            raise ClientError(
+                f"client {self.spec.name}: cannot be evaluated, its model is not finite ({told}); go on from an "
+                "earlier checkpoint, or start over with a lower local.learning_rate"
+            )
         (shard,) = self.shards
         module = self.model.module.eval()
         metrics = {task.name: task.make_metric() for task in self.tasks}
@@ -280,12 +294,3 @@ def _in_turn(streams: Sequence[Iterator[Item]]) -> Iterator[Item]:
 
 def _belongs(name: str, part: Part) -> bool:
     return part == "model" or name.startswith(ENCODER) == (part == "encoder")
-
-
-def _optimizer_values(optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]) -> Values:
-    return {
-        f"{name}/{part}": value.detach().cpu().numpy().copy()
-        for name, parameter in named.items()
-        for part, value in optimizer.state[parameter].items()
-        if value is not None
-    }

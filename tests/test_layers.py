@@ -18,7 +18,7 @@ ROWS = [
     ["data", "models", "metrics", "predictions", "local_training"],
     ["tasks"],
     ["loading"],
-    ["loaded_model"],
+    ["loaded_model", "optimizers"],
     ["training"],
     ["experiment"],
     ["runtime", "environment"],
@@ -47,6 +47,7 @@ CONFINED = {
     "PIL": {"data", "predictions"},
     "pycocotools": {"data", "metrics", "predictions"},
     "msgspec": {"data"},
+    "opacus": {"algorithms"},
 }
 """Third-party packages and the only modules that may import them."""
 

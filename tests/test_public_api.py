@@ -9,6 +9,7 @@ from mfed_ray import errors
 
 def test_all_is_what_there_is() -> None:
     assert mfed_ray.__all__ == [
+        "AggregationError",
         "Algorithm",
         "CheckpointError",
         "ClientError",
@@ -59,7 +60,7 @@ def test_every_error_is_exported() -> None:
 
 
 def test_unknown_names_list_the_known_ones() -> None:
-    with pytest.raises(AttributeError, match="'mfed_ray' has no attribute 'trian'; it has Algorithm, Check"):
+    with pytest.raises(AttributeError, match="'mfed_ray' has no attribute 'trian'; it has AggregationError, Alg"):
         mfed_ray.trian  # noqa: B018
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfed_ray.errors import ClientError
+from mfed_ray.errors import ClientError, ConfigError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.trainers import TrainerFactory
@@ -438,3 +438,59 @@ def test_a_client_that_keeps_nothing_back_judges_nothing(tiny: MakeExperiment) -
     trainer = first_trainer(tiny())
     trainer.start(State())
     assert np.isnan(trainer.judge())
+
+
+def test_a_model_that_is_not_finite_has_no_metrics(tiny: MakeExperiment) -> None:
+    """Of outputs that are all NaN the first class is the largest, and a mean over classes looks like a poor model's."""
+    trainer = first_trainer(tiny())
+    trainer.start(State())
+    name = "encoder.conv1.weight"
+    spoilt = trainer.shared()[name]
+    spoilt.flat[5] = np.nan
+    trainer.start(State(), {name: spoilt})
+    message = (
+        r"^client semantic_segmentation-0: cannot be evaluated, its model is not finite \(encoder\.conv1\.weight has 1 "
+        rf"of {spoilt.size} values that are not finite\); go on from an earlier checkpoint"
+    )
+    with pytest.raises(ClientError, match=message):
+        trainer.evaluate()
+
+
+def moves(trainer: Trainer, start: dict[str, torch.Tensor]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    after = trainer.shared()
+    return np.concatenate([(after[name].astype(np.float64) - value.numpy()).ravel() for name, value in start.items()])
+
+
+def test_a_large_update_is_shortened_or_refused(tiny: MakeExperiment) -> None:
+    """Clipped, it has the same direction and the norm that is allowed; statistics stay as they were found."""
+    free = first_trainer(tiny(model={"normalisation": "average"}, local={"max_update_norm": 1e6}))
+    free.start(State())
+    start = free.model.learned()
+    norm = free.train(1)["semantic_segmentation"]["update_norm"]
+    whole, statistics = moves(free, start), free.shared()["encoder.bn1.running_mean"]
+    assert norm == pytest.approx(np.linalg.norm(whole), rel=1e-6)
+    assert norm > 0
+
+    limit = norm / 4
+    clipping = first_trainer(tiny(model={"normalisation": "average"}, local={"max_update_norm": limit}))
+    clipping.start(State())
+    assert clipping.train(1)["semantic_segmentation"]["update_norm"] == norm
+    np.testing.assert_allclose(moves(clipping, start), whole / 4, atol=1e-7)
+    assert np.array_equal(clipping.shared()["encoder.bn1.running_mean"], statistics)
+
+    refusing = first_trainer(tiny(local={"max_update_norm": limit, "on_large_update": "refuse"}))
+    refusing.start(State())
+    message = (
+        r"^client semantic_segmentation-0, round 1 \(semantic_segmentation\): its update has the norm \d\.\d+; "
+        rf"allowed: at most local\.max_update_norm, {limit:g}$"
+    )
+    with pytest.raises(ClientError, match=message):
+        refusing.train(1)
+
+
+def test_without_a_limit_nothing_is_measured(tiny: MakeExperiment) -> None:
+    trainer = first_trainer(tiny())
+    trainer.start(State())
+    assert "update_norm" not in trainer.train(1)["semantic_segmentation"]
+    with pytest.raises(ConfigError, match=r"on_large_update: refuse goes with max_update_norm; set it, or"):
+        tiny(local={"on_large_update": "refuse"})

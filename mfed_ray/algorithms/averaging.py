@@ -5,20 +5,26 @@ Such an algorithm's state has the trees ``encoder/<group>`` and ``decoder/<group
 no client took part. A group's decoders stand still in a round without its clients.
 
 Of a group's clients these algorithms need no more than their weighted mean (``Algorithm.weight``). The mean over all
-clients is that of the groups' means, each rounded to float32.
+clients is that of the groups' means, each rounded to float32. A median or a trimmed mean needs each client.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Tag
 
 from mfed_ray.algorithms.contract import by_group, common_encoder
 from mfed_ray.algorithms.fusion import check_in_common, fuse_within_tasks
+from mfed_ray.algorithms.trimmed_mean import Trimmed, trimmed_mean
 from mfed_ray.averages import weighted_mean
 from mfed_ray.messages import ClientSpec, Params, State, Update
 from mfed_ray.params import decoders_of, encoder_of
 
-Weighting = Literal["examples", "uniform"]
-"""Of clients in a mean: by their number of examples n_k, or alike."""
+Weighting = Annotated[
+    Annotated[Literal["examples", "uniform", "median"], Tag("named")] | Annotated[Trimmed, Tag("trimmed")],
+    Discriminator(lambda value: "trimmed" if isinstance(value, Mapping | Trimmed) else "named"),
+]
+"""Of clients in a mean: by their number of examples n_k, or alike; or alike without the values at either end."""
 
 Scope = Literal["task", "all"]
 """Whose encoders are averaged: those of one task group, or of all clients."""
@@ -66,18 +72,26 @@ def model_means(state: State, updates: Sequence[Update], weighting: Weighting, s
 
 
 def mean_of(updates: Sequence[Update], weighting: Weighting, part: Callable[[Params], Params] = dict) -> Params:
-    """The weighted mean of the clients' parameters, or of a part of them."""
-    return weighted_mean([part(update.params) for update in updates], [weight_of(one, weighting) for one in updates])
+    """The weighted mean of the clients' parameters, or of a part of them; or what stands in its place."""
+    trees = [part(update.params) for update in updates]
+    if not is_weighted(weighting):
+        return trimmed_mean(trees, weighting.trim if isinstance(weighting, Trimmed) else 0.5)
+    return weighted_mean(trees, [weight_of(one, weighting) for one in updates])
 
 
-def client_weight(client: ClientSpec | Update, weighting: Weighting) -> float:
-    """w_k of a client in its mean, before they are divided by their sum."""
-    return float(client.examples) if weighting == "examples" else 1.0
+def is_weighted(weighting: Weighting) -> bool:
+    """Whether a weighted mean is all that is needed of a group's clients."""
+    return weighting in ("examples", "uniform")
+
+
+def client_weight(client: ClientSpec, weighting: Weighting) -> float | None:
+    """``Algorithm.weight``: None where every client is needed."""
+    return _weight(client, weighting) if is_weighted(weighting) else None
 
 
 def weight_of(update: Update, weighting: Weighting) -> float:
     """The weight of a client, or of all the clients that an update is the mean of."""
-    return sum(client_weight(sender, weighting) for sender in update.senders)
+    return sum(_weight(sender, weighting) for sender in update.senders)
 
 
 def group_weights(updates: Sequence[Update], weighting: Weighting) -> dict[str, float]:
@@ -88,6 +102,10 @@ def group_weights(updates: Sequence[Update], weighting: Weighting) -> dict[str, 
 def group_means(updates: Sequence[Update], weighting: Weighting) -> dict[str, Params]:
     """The mean model by task group."""
     return {group: mean_of(members, weighting) for group, members in by_group(updates).items()}
+
+
+def _weight(client: ClientSpec | Update, weighting: Weighting) -> float:
+    return float(client.examples) if weighting == "examples" else 1.0
 
 
 def _task_means(updates: Sequence[Update], weighting: Weighting, part: Callable[[Params], Params]) -> dict[str, Params]:

@@ -92,6 +92,8 @@ class Diagnostics:
     fused: frozenset[tuple[str, str]] = frozenset()
     blocks: tuple[BlockSteps, ...] = ()
     """What fusing did, block by block."""
+    spent: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of privacy, so far: ``epsilon``, ``epsilon_bound`` and ``delta`` by task group."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,11 @@ class Algorithm(BaseModel, ABC):
     def trainees(self, clients: Sequence[ClientSpec]) -> Sequence[ClientSpec]:
         """Who trains: the clients. All are evaluated, whoever trained."""
         return clients
+
+    def guarded(self, updates: Sequence[Update], seed: int) -> Sequence[Update]:
+        """The updates as the server may see them; ``seed``: of the round. By default as they are."""
+        del seed
+        return updates
 
     def weight(self, client: ClientSpec) -> float | None:
         """w_k of a client, where ``aggregate`` needs no more of a group's clients than sum_k w_k x_k / sum_k w_k.

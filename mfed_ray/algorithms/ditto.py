@@ -60,8 +60,8 @@ class Ditto(Algorithm):
         both = {**own.params, **{_GLOBAL + name: tree for name, tree in kept.params.items()}}
         return Fit(sent, State(both), metrics)
 
-    def weight(self, client: ClientSpec) -> float:
-        """n_k, or 1."""
+    def weight(self, client: ClientSpec) -> float | None:
+        """n_k, or 1; None for a median or a trimmed mean."""
         return client_weight(client, self.weighting)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:

@@ -40,8 +40,8 @@ class FedPer(Algorithm):
         params = trainer.shared()
         return Fit(encoder_of(params), trainer.state(keep=decoders_of(params)), metrics)
 
-    def weight(self, client: ClientSpec) -> float:
-        """n_k, or 1."""
+    def weight(self, client: ClientSpec) -> float | None:
+        """n_k, or 1; None for a median or a trimmed mean."""
         return client_weight(client, self.weighting)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:

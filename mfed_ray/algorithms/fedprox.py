@@ -11,11 +11,13 @@ weights by n_k, as here. Its stragglers, which do less work in a round, are left
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mfed_ray.algorithms.averaging import Scope, Weighting, client_weight, initial_models, model_means, model_of
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
+from mfed_ray.algorithms.privacy import Privacy, check_alike
 from mfed_ray.algorithms.server_optimizer import ServerOptimizer
 from mfed_ray.messages import ClientSpec, Instruction, Params, Proximal, State, Update
 
@@ -33,11 +35,19 @@ class FedProx(Algorithm):
     """`task`: clients of different tasks share nothing. `all`: their encoders are averaged over all clients as well."""
     weighting: Weighting = "examples"
     server: ServerOptimizer = ServerOptimizer()
+    privacy: Privacy | None = None
+    """Differential privacy of each client; None: no clipping, no noise."""
+
+    @model_validator(mode="after")
+    def _privacy_is_of_a_plain_mean(self) -> Self:
+        if self.privacy:
+            check_alike(self.weighting)
+        return self
 
     def init(self, clients: Sequence[ClientSpec], initial: Mapping[str, Params]) -> State:
         """One global model per task group."""
-        del clients
-        return State(initial_models("fedprox", initial, self.scope))
+        values = self.privacy.begin(clients, initial) if self.privacy else {}
+        return State(initial_models("fedprox", initial, self.scope), values)
 
     def instruct(self, state: State, client: ClientSpec, round_number: int) -> Instruction:
         """Load the group's global model and stay near it."""
@@ -49,14 +59,22 @@ class FedProx(Algorithm):
         trainer.start(state, *instruction.load)
         terms = [Proximal(tree, self.proximal_weight) for tree in instruction.anchor]
         metrics = trainer.train(instruction.round, terms)
-        return Fit(trainer.shared(), trainer.state(), metrics)
+        params = trainer.shared()
+        sent = self.privacy.clipped(params, instruction.load) if self.privacy else params
+        return Fit(sent, trainer.state(), metrics)
 
-    def weight(self, client: ClientSpec) -> float:
-        """n_k, or 1."""
+    def guarded(self, updates: Sequence[Update], seed: int) -> Sequence[Update]:
+        """The groups' means, with noise under ``privacy``."""
+        return self.privacy.noised(updates, seed) if self.privacy else updates
+
+    def weight(self, client: ClientSpec) -> float | None:
+        """n_k, or 1; None for a median or a trimmed mean."""
         return client_weight(client, self.weighting)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
         """Average each group's models."""
         del probe
         means = model_means(state, updates, self.weighting, self.scope)
-        return State(self.server.step(state, means)), Diagnostics()
+        past = self.privacy.went_on(state.values, updates) if self.privacy else {}
+        spent = self.privacy.spent(past) if self.privacy else {}
+        return State(self.server.step(state, means), past), Diagnostics(spent=spent)

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mfed_ray.algorithms.averaging import Weighting, client_weight, group_means, group_weights
+from mfed_ray.algorithms.averaging import Weighting, client_weight, group_means, group_weights, is_weighted, weight_of
 from mfed_ray.algorithms.contract import Algorithm, BlockSteps, Diagnostics, Fit, Probe, Trainer, by_group
 from mfed_ray.algorithms.correlation import (
     Correlations,
@@ -206,8 +206,8 @@ class MFed(Algorithm):
         lengths = squared_lengths(encoder_of(params), encoder_of(instruction.load[0]))
         return Fit(params, kept, metrics, {**values, **lengths})
 
-    def weight(self, client: ClientSpec) -> float:
-        """n_k, or 1."""
+    def weight(self, client: ClientSpec) -> float | None:
+        """n_k, or 1; None for a median or a trimmed mean."""
         return client_weight(client, self.weighting)
 
     def aggregate(self, state: State, updates: Sequence[Update], probe: Probe) -> tuple[State, Diagnostics]:
@@ -261,7 +261,9 @@ class MFed(Algorithm):
         for group, members in groups.items():
             if encoder := encoder_of(means[group]):
                 senders = [sender for update in members for sender in update.senders]
-                clients = [(client_weight(sender, self.weighting), sender.values) for sender in senders]
+                # agreement follows from a mean, not from a median
+                told = senders if is_weighted(self.weighting) else ()
+                clients = [(weight_of(sender, self.weighting), sender.values) for sender in told]
                 name = f"encoder/{group}"
                 rounds[group] = GroupRound(state.params[name], encoder, after.params[name], clients)
         return measured(rounds)

@@ -25,14 +25,16 @@ class ServerOptimizer(BaseModel):
                   v <- beta2 v + (1 - beta2) Delta^2
         yogi      as adam, v <- v - (1 - beta2) Delta^2 sign(v - Delta^2)
 
-    with m = 0 and v = tau^2 before the first step. Running statistics of BatchNorm are always taken as they are.
+    with m = 0 and v = tau^2 before the first step. Under the last two a parameter moves by about eta a round, however
+    far its mean moved: eta is a distance, and its default is near a round's moves (docs/architecture.md). Running
+    statistics of BatchNorm are always taken as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Literal["average", "momentum", "adam", "yogi"] = "average"
-    learning_rate: float = Field(1.0, gt=0)
-    """eta; `average` has none."""
+    learning_rate: float = Field(default_factory=lambda others: _learning_rate(others.get("name")), gt=0)
+    """eta; `average` has none. By default 1, and 0.01 for `adam` and `yogi`."""
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.99, ge=0, lt=1)
     adaptivity: float = Field(1e-3, gt=0)
@@ -43,7 +45,8 @@ class ServerOptimizer(BaseModel):
         """What an optimizer would pass over in silence is no choice."""
         unused = {"average": ("learning_rate", "beta1", "beta2", "adaptivity"), "momentum": ("beta2", "adaptivity")}
         for name in unused.get(self.name, ()):
-            if getattr(self, name) != type(self).model_fields[name].default:
+            field, others = type(self).model_fields[name], {"name": self.name}
+            if getattr(self, name) != field.get_default(call_default_factory=True, validated_data=others):
                 raise ValueError(f"{self.name} has no {name}; leave it out, or choose another optimizer")
         return self
 
@@ -88,6 +91,10 @@ class ServerOptimizer(BaseModel):
         if self.name == "yogi":
             return v - (1.0 - self.beta2) * square * np.sign(v - square)
         return self.beta2 * v + (1.0 - self.beta2) * square
+
+
+def _learning_rate(name: str | None) -> float:
+    return 0.01 if name in ("adam", "yogi") else 1.0
 
 
 def _float32(tree: Mapping[str, Array]) -> Iterator[tuple[str, NDArray[np.float32]]]:

@@ -13,10 +13,11 @@ _FREE = ("algorithm", "checkpoints", "runtime", "faults", "seed")
 
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "model": {"width": 64},
+    "local": {"max_update_norm": None, "on_large_update": "clip"},
     "partition": {"on_bad_sample": "error"},
     "evaluation": {"edges": {"max_distance": 0.0075, "thresholds": 99, "nms": False}},
     "clients": {"images": None, "decoder_width": None},
-    "algorithm": {"judging": {"until": 6, "rounds": 3, "steps": 20}},
+    "algorithm": {"privacy": None, "judging": {"until": 6, "rounds": 3, "steps": 20}},
 }
 """Keys that came after runs had been made, and what was true of those. With these values they do not count in an id."""
 

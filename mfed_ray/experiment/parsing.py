@@ -7,6 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from mfed_ray.algorithms import ALGORITHMS, find_algorithm
 from mfed_ray.algorithms.contract import Algorithm
+from mfed_ray.algorithms.trimmed_mean import Trimmed
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment.schema import DATA_FORMATS, Clients, Experiment
 from mfed_ray.registry import hint
@@ -49,6 +50,7 @@ def _sentence(details: dict[str, Any], model: type[BaseModel], prefix: tuple[str
     """One of pydantic's errors in the project's words: the dotted key, what is wrong, the value, what is allowed."""
     loc, kind, value = details["loc"], details["type"], details["input"]
     place = [*loc[:2], *loc[3:]] if loc[:1] == ("data",) else loc  # the third part is the format's name, not a key
+    place = [*loc[:1], *loc[2:]] if loc[:1] == ("weighting",) else place  # the second is the kind
     key = ".".join(str(part) for part in (*prefix, *place))
     if kind == "extra_forbidden":
         allowed = _allowed(model, loc[:-1])
@@ -67,7 +69,7 @@ def _sentence(details: dict[str, Any], model: type[BaseModel], prefix: tuple[str
 
 def _allowed(model: type[BaseModel], loc: Sequence[Any]) -> list[str]:
     """Field names of the section at ``loc``."""
-    in_collections: dict[str, type[BaseModel]] = {"clients": Clients, **DATA_FORMATS}
+    in_collections: dict[str, type[BaseModel]] = {"clients": Clients, "trimmed": Trimmed, **DATA_FORMATS}
     section = model
     for part in loc:
         section = in_collections.get(part) or _nested(section, part) or section

@@ -14,11 +14,12 @@ from mfed_ray.federation.backend import Backend, Job
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.events import NOBODY, Absent, Step, Trained
 from mfed_ray.federation.faults import Faults
+from mfed_ray.federation.finite import check_finite
 from mfed_ray.federation.gathering import Gathering
 from mfed_ray.federation.phase import Phase
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.params import nbytes
-from mfed_ray.seeds import generator
+from mfed_ray.seeds import derive, generator
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,10 @@ class Simulation:
 
     def _aggregate(self, server: State, training: Phase) -> tuple[State, Trained]:
         started = time.perf_counter()
-        updates = training.server_updates()
-        server, diagnostics = self.algorithm.aggregate(server, updates, self.probe)
+        updates = self.algorithm.guarded(training.server_updates(), derive(self.seed, "guard", training.round))
+        last = server
+        server, diagnostics = self.algorithm.aggregate(last, updates, self.probe)
+        check_finite(training.round, last, server)
         reports = training.in_order()
         trained = Trained(
             training.round,

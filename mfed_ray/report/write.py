@@ -15,6 +15,7 @@ from mfed_ray.report.fusing import fusing_by_block
 from mfed_ray.report.gallery import galleries, montage
 from mfed_ray.report.heat_map import heat_maps
 from mfed_ray.report.page import Chapter, Report, render_page
+from mfed_ray.report.privacy import privacy_spent
 from mfed_ray.report.study import Study, studies
 from mfed_ray.report.style import styled
 from mfed_ray.report.words import FLOOR_IS, listed, plural, spaced
@@ -69,6 +70,7 @@ def _chapter(study: Study, results: Results, pictured: int, trusted: Collection[
         f"clients ± standard deviation over seeds. Delta_m is the mean over tasks of the relative gain on local "
         "training of the same setting and seed; p is of a paired t-test over seeds, adjusted by Holm's method."
         f"{f' {FLOOR_IS}' if study.floors else ''}"
+        f"{privacy_spent(results.metrics[results.metrics['experiment'] == study.name])}"
     )
     table = cells(study.summary).drop(columns="experiment")
     return Chapter(study.name, caption, table, figures)

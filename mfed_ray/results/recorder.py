@@ -65,7 +65,10 @@ class Recorder:
 
     def _trained_rows(self, event: Trained) -> Iterator[Row]:
         for client in event.reports:
+            group = self._clients[client.client].group
+            spent = event.diagnostics.spent.get(group, {})
             yield from self._rows(event.round, TRAINING, TRAIN, client.client, client.training)
+            yield from self._rows(event.round, TRAINING, TRAIN, client.client, {group: spent})
             yield from self._rows(event.round, BEFORE_AGGREGATION, HELD_OUT, client.client, client.held_out)
 
     def _evaluated_rows(self, event: Evaluated) -> Iterator[Row]:

@@ -7,12 +7,12 @@ from typing import Protocol
 
 import torch
 
-from mfed_ray.algorithms.contract import Algorithm, Trainer
+from mfed_ray.algorithms.contract import Algorithm, Fit, Trainer
 from mfed_ray.averages import PartialMean, add
 from mfed_ray.errors import ClientError, ClientMemoryError, MfedError
 from mfed_ray.federation.backend import Job
 from mfed_ray.messages import ClientReport, ClientSpec, Params, State, Update
-from mfed_ray.params import nbytes
+from mfed_ray.params import misfit, nbytes, not_finite
 from mfed_ray.runtime.memory import keep_freed_memory, peak_memory
 
 BYTES_OF_A_NUMBER = 8
@@ -28,6 +28,11 @@ class EvaluatingTrainer(Trainer, Protocol):
 
     def floors(self) -> Mapping[str, Mapping[str, float]]:
         """The same metrics of constant predictions."""
+        ...
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of all that the model consists of, by name."""
         ...
 
 
@@ -87,6 +92,7 @@ class Worker:
         for tree in job.instruction.trees:
             _freeze(tree)
         fit = self._algorithm.fit(trainer, job.instruction, state)
+        _check(fit, trainer, f"client {client.name}, round {job.instruction.round} ({', '.join(client.tasks)})")
         held_out = trainer.evaluate() if job.evaluate else {}
         sent: Params = fit.params
         for tree in fit.state.params.values():
@@ -117,6 +123,16 @@ class Worker:
             peak_memory_bytes=peak_memory(),
             floors=floors,
         )
+
+
+def _check(fit: Fit, trainer: EvaluatingTrainer, place: str) -> None:
+    """Raises ClientError for parameters to send that are not the model's, and for any, sent or kept, not finite."""
+    if told := misfit(fit.params, trainer.shapes):
+        raise ClientError(f"{place}: {told}")
+    arrays = {id(v): (n, v) for tree in (fit.params, *fit.state.params.values()) for n, v in tree.items()}
+    for name, value in arrays.values():
+        if told := not_finite({name: value}):
+            raise ClientError(f"{place}: {told}; lower local.learning_rate or set local.gradient_clip")
 
 
 def _freeze(tree: Params) -> None:

@@ -164,6 +164,25 @@ def test_fields_round_trip(optimizer: ServerOptimizer) -> None:
     assert ServerOptimizer.model_validate(optimizer.model_dump()) == optimizer
 
 
+@pytest.mark.parametrize("name", ["adam", "yogi"])
+def test_default_steps_are_of_the_length_of_what_clients_learn(name: Any) -> None:
+    """Means that move by 0.01 every round, as those of the texture boards do in their first rounds.
+
+    The first step is 0.01 m / (sqrt(v) + tau), m = 0.001, v = tau^2 + 0.01 (0.01^2 - tau^2) = 1.99e-6: 0.00415.
+    Yogi's v is 2e-6.
+    """
+    optimizer = ServerOptimizer(name=name)
+    assert optimizer.model_dump()["learning_rate"] == 0.01
+    state, moves = State({"x": tree(w=0)}), list[float]()
+    for _ in range(20):
+        x = float(state.params["x"]["w"][0])
+        state = State(optimizer.step(state, {"x": tree(w=x + 0.01)}))
+        moves.append(float(state.params["x"]["w"][0]) - x)
+    assert moves[0] == pytest.approx(0.00415, rel=2e-3)
+    assert 0.4 < min(moves) / 0.01 < max(moves) / 0.01 < 2
+    assert ServerOptimizer.model_validate({"name": name, "learning_rate": 1.0}).learning_rate == 1.0
+
+
 def test_means_by_hand() -> None:
     # by examples: encoder (1 * 1 + 3 * 5) / 4 = 4, decoder (1 * 2 + 3 * 10) / 4 = 8; alike: 3 and 6
     segmentation = UPDATES[1:]

@@ -253,6 +253,7 @@ def test_fedamp_by_cosine() -> None:
             "a0": 5 / 2 + 10 * 3 / 8 - 5 / 8,
             "a1": 10 / 2 + 5 * 3 / 8 - 5 / 8,
             "b0": -5 / 2 + 5 / 4 + 10 / 4,  # both others at cosine -1
+            "start/encoder": 0,
         }
     )
     # a0 from its own 5 and 6, u = 5.625: encoder + (5 + 0.625)/4 = 6.40625, decoder + 5/4 = 7.25;

@@ -46,7 +46,7 @@ AVERAGED = {"model": {"normalisation": "average"}}
 SETTINGS: dict[str, dict[str, Any]] = {
     "local": KEPT_AND_PRIVATE,
     "centralised": KEPT_AND_PRIVATE,
-    "fedavg": {"algorithm": {"scope": "all", "server": {"name": "adam", "learning_rate": 0.01}}, **AVERAGED},
+    "fedavg": {"algorithm": {"scope": "all", "server": {"name": "adam"}}, **AVERAGED},
     "fedprox": {"algorithm": {"proximal_weight": 0.5, "weighting": "uniform"}, **AVERAGED},
     "fedper": KEPT_AND_PRIVATE,
     "fedrep": {"local": {"optimizer_state": "keep"}},
@@ -98,6 +98,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "clients": {1: {"encoder": "resnet18"}},
         **KEPT_AND_PRIVATE,
     },
+    "fedavg, trimmed": {"algorithm": {"name": "fedavg", "scope": "all", "weighting": {"trim": 0.3}}},
     "fedamp by distance": {"algorithm": {"name": "fedamp", "attention": "distance", "proximal_weight": 5.0}},
 }
 """What of an algorithm deserves to be asked as well."""

@@ -65,7 +65,7 @@ def test_distance_attention_by_hand() -> None:
     assert values(found["c"]) == [1 / 64, 4 * 125 / 128]
 
 
-COSINE = FedAMP(sharpness=math.log(2), self_attention=0.25)
+COSINE = FedAMP(attention="cosine", sharpness=math.log(2), self_attention=0.25)
 
 
 def test_cosine_attention_by_hand() -> None:
@@ -76,6 +76,24 @@ def test_cosine_attention_by_hand() -> None:
     assert values(found["a"]) == [1.25, 0.25]
     assert values(found["b"]) == [1.0, 0.25]
     assert values(found["c"]) == [1.125, 0.25]
+
+
+def test_update_cosine_is_the_cosine_seen_from_the_common_start() -> None:
+    """Far from zero all encoders point the same way; what they learned since the start does not."""
+    far, learned = [300, 400], {"a": [1, 0], "b": [2, 0], "c": [0, 1]}
+    algorithm = FedAMP(sharpness=math.log(2), self_attention=0.25)
+    initial = {name: {**encoder(far), f"decoders.{name}.w": np.zeros(1, np.float32)} for name in learned}
+    updates = [Update(name, name, 1, encoder([300 + step[0], 400 + step[1]])) for name, step in learned.items()]
+    state = algorithm.init(CLIENTS, initial)
+    for _ in range(2):  # in later rounds too, the start is what all began with
+        state, _diagnostics = algorithm.aggregate(state, updates, no_probe)
+        found = {name: (state.params[name]["encoder.w"] - far).tolist() for name in learned}
+        # as the cosine of the test above, around (300, 400)
+        assert found == {"a": [1.25, 0.25], "b": [1.0, 0.25], "c": [1.125, 0.25]}
+    plain, _diagnostics = COSINE.aggregate(COSINE.init(CLIENTS, initial), updates, no_probe)
+    # all cosines are 1 to 5 digits: every other client has half of 3/4
+    assert np.allclose(plain.params["a"]["encoder.w"] - far, [1 / 4 + 3 / 8 * 2, 3 / 8], atol=1e-3)
+    assert "start/encoder" not in plain.params
 
 
 def test_a_sharp_attention_goes_to_the_closest_and_does_not_overflow() -> None:

@@ -30,6 +30,11 @@ class ToyTrainer:
     kept_back: Sequence[Batch] = ()
     w: dict[str, Vector] = field(default_factory=dict, init=False)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """By name of the model's parameters."""
+        return {name: value.shape for name, value in self.initial.items()}
+
     def start(self, state: State, *overlays: Params) -> None:
         """Initial values, over them the client's, over them the overlays."""
         trees = (self.initial, state.params.get("model", {}), *overlays)

@@ -36,6 +36,8 @@ def test_keys_that_came_later_count_where_they_are_set() -> None:
 
     assert run_id("model.width=64") == run_id()
     assert run_id("model.width=32").rsplit("-", 3)[1] != run_id().rsplit("-", 3)[1]
+    assert run_id("local.max_update_norm=null") == run_id()
+    assert run_id("local.max_update_norm=2.0").rsplit("-", 3)[1] != run_id().rsplit("-", 3)[1]
     assert run_id("clients.2.decoder_width=null") == run_id()
     assert run_id("clients.2.decoder_width=32").rsplit("-", 3)[1] != run_id().rsplit("-", 3)[1]
     judged = ("algorithm.correlation_threshold=judged", "algorithm.judging.until=4")

@@ -218,3 +218,14 @@ def test_a_kill_between_the_tables_leaves_a_round_that_is_evaluated_again(tmp_pa
     record(resumed, EVALUATED)
     assert is_evaluated(RunFolder(tmp_path), 1)
     assert whole_table(tmp_path, "rounds")["evaluate_seconds"].tolist() == [0.0, 0.5]
+
+
+def test_what_was_spent_of_privacy_is_told_for_each_client_that_took_part(tmp_path: Path) -> None:
+    one = recorder(tmp_path)
+    spent = {"saliency": {"epsilon": 1.5, "epsilon_bound": 4.0, "delta": 1e-5}}
+    record(one, *INITIAL, replace(TRAINED, diagnostics=Diagnostics(spent=spent)))
+    rows = whole_table(tmp_path, "metrics").query("metric in ['epsilon', 'epsilon_bound', 'delta']")
+    columns = ["client", "task", "stage", "metric", "value"]
+    assert list(rows[columns].itertuples(index=False, name=None)) == [
+        (FIRST, "saliency", "training", metric, value) for metric, value in spent["saliency"].items()
+    ]
