@@ -11,9 +11,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mfed_ray.errors import DriverError, MfedError
 from mfed_ray.experiment import Experiment
 from mfed_ray.federation.simulation import Event
+from mfed_ray.runtime.client_actor import import_from
 from mfed_ray.runtime.cluster import connect
 from mfed_ray.runtime.hosts import Host, SerialHost, in_actors
-from mfed_ray.runtime.ray_backend import import_from
 from mfed_ray.storage import is_remote
 
 

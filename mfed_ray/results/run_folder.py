@@ -19,7 +19,15 @@ CHECKPOINTS = "checkpoints"
 
 FREE_KEYS = frozenset(
     f"runtime.{key}"
-    for key in ("backend", "address", "cpus_per_client", "gpus_per_client", "max_actors", "max_retries")
+    for key in (
+        "backend",
+        "address",
+        "cpus_per_client",
+        "gpus_per_client",
+        "max_actors",
+        "max_retries",
+        "start_timeout",
+    )
 )
 """Keys that change where a run runs, never what comes out: they may differ when it is resumed."""
 

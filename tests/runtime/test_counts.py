@@ -17,7 +17,8 @@ from mfed_ray.federation.simulation import Simulation, Trained
 from mfed_ray.messages import ClientSpec, Params
 from mfed_ray.params import nbytes
 from mfed_ray.runtime.placement import Placement
-from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
+from mfed_ray.runtime.pool import ActorPool
+from mfed_ray.runtime.ray_backend import RayBackend
 from tests.algorithms.toy import ToyTrainer
 from tests.algorithms.toy_federation import no_probe
 
@@ -77,7 +78,7 @@ def counted(
 ) -> tuple[list[Counts], list[Trained]]:
     """Each round's counts, and what it told."""
     counts = [Counts()]
-    put, call, completed = ray.put, RayBackend._call, RayBackend.completed
+    put, call, completed = ray.put, RayBackend._called, RayBackend.completed
 
     def counting_put(value: Any) -> Any:
         counts[-1].puts += 1
@@ -109,7 +110,7 @@ def counted(
     told: list[Trained] = []
     with monkeypatch.context() as patched:
         patched.setattr(ray, "put", counting_put)
-        patched.setattr(RayBackend, "_call", counting_call)
+        patched.setattr(RayBackend, "_called", counting_call)
         patched.setattr(RayBackend, "completed", counting_completed)
         for step in federation.run(backend, None):
             if isinstance(step, tuple):
