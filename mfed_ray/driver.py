@@ -10,8 +10,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mfed_ray.errors import DriverError, MfedError
 from mfed_ray.experiment import Experiment
+<<<<<<< HEAD
 from mfed_ray.federation.simulation import Event
 from mfed_ray.runtime.client_actor import import_from
+=======
+from mfed_ray.federation.events import Event
+>>>>>>> h/a1
 from mfed_ray.runtime.cluster import connect
 from mfed_ray.runtime.hosts import Host, SerialHost, in_actors
 from mfed_ray.storage import is_remote

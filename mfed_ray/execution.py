@@ -12,7 +12,7 @@ from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.experiment.identity import identity
-from mfed_ray.federation.simulation import Event
+from mfed_ray.federation.events import Event
 from mfed_ray.recording import is_finished, recorded
 from mfed_ray.results.run_folder import FREE_KEYS, RunFolder
 from mfed_ray.runtime.hosts import Host

@@ -12,10 +12,15 @@ from rich.text import Text
 
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Headline
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.simulation import Evaluated, Event, Progress, Trained, ends_round
+from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Trained, Waiting, ends_round
 from mfed_ray.registry import find
 from mfed_ray.results.built_in import HEADLINES
 from mfed_ray.results.headline import Scores, scores
+
+_NAMED = 3
+"""Clients that a line names."""
+_SHOWN = 8
+"""Failures below the live table."""
 
 
 def show(events: Iterator[Event], experiment: Experiment, folder: str | Path) -> None:
@@ -31,9 +36,8 @@ def show(events: Iterator[Event], experiment: Experiment, folder: str | Path) ->
     else:
         console.print(Text(title), soft_wrap=True)
         for event in events:
-            board.take(event)
-            for note in _notes(event):
-                console.print(Text(note), soft_wrap=True)
+            for line in board.take(event):
+                console.print(Text(line), soft_wrap=True)
             if ends_round(event):
                 console.print(Text(board.line()), soft_wrap=True)
     if not board.history:
@@ -78,8 +82,43 @@ def _headline(task: str) -> Headline:
     return HEADLINES[task] if task in HEADLINES else find("task", task).headline
 
 
-def _notes(event: Event) -> Sequence[str]:
-    return event.notes if isinstance(event, Trained) else ()
+def failure_line(event: Failure) -> str:
+    """A failure as one line: where, who, why, and what was done."""
+    done = {"retried": "run again", "dropped": "left out of this round", "stopped": "the run ends"}[event.outcome]
+    return (
+        f"round {event.round}: {event.phase} of {_named(event.clients)} failed, {done}: {' '.join(event.error.split())}"
+    )
+
+
+def _waiting_line(event: Waiting) -> str:
+    who = f"waiting for {_named(event.clients)}" if event.clients else "no process has taken on a client yet"
+    return f"round {event.round}: {event.phase}: {who} ({event.seconds:.0f} s without news)"
+
+
+def _named(clients: Sequence[str]) -> str:
+    rest = len(clients) - _NAMED
+    return ", ".join(clients[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+class _Silence:
+    """Which waits are worth a line: those longer than any that came to a good end, then each twice as long."""
+
+    def __init__(self) -> None:
+        self._usual = self._wait = self._told = 0  # seconds
+
+    def is_told(self, event: Waiting) -> bool:
+        """Whether this one is."""
+        self._wait = round(event.seconds)
+        is_told = self._wait > self._usual and self._wait >= 2 * self._told
+        if is_told:
+            self._told = self._wait
+        return is_told
+
+    def end(self, *, well: bool) -> None:
+        """There is news."""
+        if well:
+            self._usual = max(self._usual, self._wait)
+        self._wait = self._told = 0
 
 
 class _Board:
@@ -88,18 +127,31 @@ class _Board:
         self._started = time.monotonic()
         self._status = "starting"
         self._last = 0
+        self._silence = _Silence()
         self._told: list[str] = []
+        self._failures: list[str] = []
         self.history: list[tuple[int, Scores]] = []
 
-    def take(self, event: Event) -> None:
-        """Note an event."""
-        self._told += _notes(event)
-        if isinstance(event, Progress):
+    def take(self, event: Event) -> Sequence[str]:
+        """Note an event; what there is to say of it beside a round's numbers."""
+        lines: Sequence[str] = ()
+        if isinstance(event, Waiting):
+            self._status = _waiting_line(event)
+            return [self._status] if self._silence.is_told(event) else []
+        self._silence.end(well=not isinstance(event, Failure))
+        if isinstance(event, Failure):
+            lines = [failure_line(event)]
+            self._failures = [*self._failures, *lines][-_SHOWN:]
+        elif isinstance(event, Progress):
             self._status = f"round {event.round}/{self._rounds}: {event.phase} {event.done}/{event.total} clients"
-        elif ends_round(event):
-            self._last = event.round
-            self.history.append((event.round, headlines(event)))
-            self._status = f"round {event.round}/{self._rounds} done{self._remaining()}"
+        else:
+            lines = event.notes if isinstance(event, Trained) else ()
+            self._told += lines
+            if ends_round(event):
+                self._last = event.round
+                self.history.append((event.round, headlines(event)))
+                self._status = f"round {event.round}/{self._rounds} done{self._remaining()}"
+        return lines
 
     def _remaining(self) -> str:
         finished = self._last - self.history[0][0]
@@ -126,4 +178,4 @@ class _Board:
             best = (max if headline.higher_is_better else min)(values)
             arrow = "" if headline.higher_is_better else " (lower is better)"
             table.add_row(task, headline.metric + arrow, *(f"{value:.4f}" for value in (values[0], values[-1], best)))
-        return Group(table, *map(Text, self._told), Text(self._status))
+        return Group(table, *map(Text, (*self._told, *self._failures, self._status)))

@@ -10,8 +10,10 @@ from mfed_ray.evaluation import AFTER_AGGREGATION, Headline, Stage
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Backend
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.simulation import Evaluated, Event, Progress, Simulation, Step, Trained
+from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Step, Trained, Waiting
+from mfed_ray.federation.simulation import Simulation
 from mfed_ray.messages import RunIdentity
+from mfed_ray.results.failures import absent, append
 from mfed_ray.results.parts import has_parts
 from mfed_ray.results.recorder import Recorder, is_evaluated
 from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
@@ -39,20 +41,24 @@ def recorded(
         folder.write_config(config)
         folder.write_json(PARTITION, shards)
     folder.append_json(ENVIRONMENT, started)
+    gone = absent(folder.path)
     recorder = Recorder(folder, run, simulation.everybody, config, headlines)
     evaluated = recorder.resume(latest.round) if latest else False
 
     saved = latest
 
-    def write(event: Trained | Evaluated, state: Checkpoint | None) -> None:
+    def write(event: Trained | Evaluated | Failure, state: Checkpoint | None) -> None:
         nonlocal saved
-        recorder.record(event)
+        if isinstance(event, Failure):
+            append(folder.path, run.run_id, event)
+        else:
+            recorder.record(event)
         if state is not None:
             checkpoint.save(folder.checkpoints, state, saved)  # after the tables: it says that the round is whole
             saved = state
         keep()
 
-    yield from written(simulation.run(backend, latest, evaluated), write)
+    yield from written(simulation.run(backend, latest, evaluated, gone), write)
     recorder.finish()
     keep()
 
@@ -68,24 +74,25 @@ def is_finished(folder: RunFolder, rounds: int, stages: Collection[Stage]) -> bo
 
 
 def written(
-    steps: Generator[Step, None, None], write: Callable[[Trained | Evaluated, Checkpoint | None], None]
+    steps: Generator[Step, None, None], write: Callable[[Trained | Evaluated | Failure, Checkpoint | None], None]
 ) -> Generator[Event, None, None]:
     """What is told of the steps: each round once ``write`` has returned for it. One at a time, in order, in a thread.
 
-    Meanwhile the next round goes on: at most one event waits behind the one that is being written.
+    Meanwhile the next round goes on: at most one event waits behind the one that is being written. Nothing goes on
+    before a failure is written.
     """
     with ThreadPoolExecutor(1, "writer") as writer:
         waiting: deque[tuple[Event, Future[None]]] = deque()
         try:
             for step in steps:
-                if isinstance(step, Progress):
+                if isinstance(step, Progress | Waiting):
                     yield step
                 else:
                     while len(waiting) > 1:
                         yield _when_written(waiting)
                     event, state = step if isinstance(step, tuple) else (step, None)
                     waiting.append((event, writer.submit(write, event, state)))
-                while waiting and waiting[0][1].done():
+                while waiting and (isinstance(step, Failure) or waiting[0][1].done()):
                     yield _when_written(waiting)
             while waiting:
                 yield _when_written(waiting)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.simulation import Evaluated, Progress, Step, Trained, ends_round
+from mfed_ray.federation.events import Evaluated, Step, Trained, ends_round
 from mfed_ray.messages import ClientReport
 
 
@@ -53,6 +53,6 @@ def whole(steps: Iterable[Step], until: int | None = None) -> list[tuple[Round, 
             trained, checkpoint = rounds[-1][0].trained, rounds[-1][1]
             assert trained.round == step.round
             rounds[-1] = Round(trained, step.reports), checkpoint
-        if not isinstance(event, Progress) and ends_round(event) and event.round == until:
+        if ends_round(event) and event.round == until:
             break
     return rounds

@@ -15,7 +15,7 @@ from mfed_ray.driver import run
 from mfed_ray.errors import DataError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.loading import merge
-from mfed_ray.federation.simulation import Evaluated
+from mfed_ray.federation.events import Evaluated
 
 MakeExperiment = Callable[..., Experiment]
 

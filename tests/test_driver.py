@@ -13,7 +13,7 @@ from mfed_ray.driver import run
 from mfed_ray.errors import DataError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.identity import identity
-from mfed_ray.federation.simulation import Evaluated, Trained
+from mfed_ray.federation.events import Evaluated, Trained
 from mfed_ray.predict import client_specs
 from mfed_ray.results.loading import load_results
 from mfed_ray.results.run_folder import RunFolder

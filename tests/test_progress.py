@@ -7,7 +7,7 @@ import pytest
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.simulation import Evaluated, Event, Progress, Trained
+from mfed_ray.federation.events import Evaluated, Event, Progress, Trained
 from mfed_ray.messages import ClientReport
 from mfed_ray.progress import counting, headlines, show
 

@@ -7,7 +7,7 @@ import pytest
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.simulation import Evaluated, Event, Progress, Step, Trained
+from mfed_ray.federation.events import Evaluated, Event, Progress, Step, Trained
 from mfed_ray.messages import State
 from mfed_ray.recording import written
 

@@ -52,6 +52,8 @@ def make_simulation(
         experiment.evaluation.every,
         experiment.clients_per_round,
         experiment.seed,
+        experiment.faults,
+        experiment.runtime.max_retries,
     )
 
 

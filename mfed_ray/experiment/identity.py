@@ -8,6 +8,9 @@ from typing import Any
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.messages import RunIdentity
 
+_FREE = ("algorithm", "runtime", "faults", "seed")
+"""Sections that do not count in the setting: they change nothing, or have their own place in a run's id."""
+
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "model": {"width": 64},
     "clients": {"images": None, "decoder_width": None},
@@ -23,7 +26,7 @@ def identity(experiment: Experiment) -> RunIdentity:
     runs must share to be compared, and one of the algorithm's own values.
     """
     config = {key: _counting(value, _LATER.get(key, {})) for key, value in experiment.resolved().items()}
-    setting = {key: value for key, value in config.items() if key not in ("algorithm", "runtime", "seed")}
+    setting = {key: value for key, value in config.items() if key not in _FREE}
     setting["threads"] = experiment.runtime.threads_per_client
     name, algorithm, seed = experiment.name, experiment.algorithm_name, experiment.seed
     digest = _digest(setting)

@@ -14,6 +14,7 @@ from mfed_ray.storage import files_below, locate
 
 METRICS_FILE, ROUNDS_FILE = "metrics.parquet", "rounds.parquet"
 CORRELATIONS_FILE, FUSING_FILE = "correlations.parquet", "fusing.parquet"
+FAILURES_FILE = "failures.jsonl"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, FLOOR, HELD_OUT, TRAIN, TRAINING, Headline
-from mfed_ray.federation.simulation import Evaluated, Trained
+from mfed_ray.federation.events import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
 from mfed_ray.results.find import FUSING_FILE
 from mfed_ray.results.growing import Table

@@ -18,18 +18,18 @@ CONFIG, ENVIRONMENT, PARTITION, LOCK = "config.yaml", "environment.json", "parti
 CHECKPOINTS = "checkpoints"
 
 FREE_KEYS = frozenset(
-    f"runtime.{key}"
-    for key in (
-        "backend",
-        "address",
-        "cpus_per_client",
-        "gpus_per_client",
-        "max_actors",
-        "max_retries",
-        "start_timeout",
-    )
+    f"{section}.{key}"
+    for section, keys in {
+        "runtime": (
+            *("backend", "address", "cpus_per_client", "gpus_per_client"),
+            *("max_actors", "max_retries", "start_timeout"),
+        ),
+        "faults": ("on_client_failure", "round_deadline", "min_clients_per_task"),
+    }.items()
+    for key in keys
 )
-"""Keys that change where a run runs, never what comes out: they may differ when it is resumed."""
+"""Keys that say where a run runs and what is done about failures, never what comes out: they may differ when it is
+resumed."""
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,21 @@ clients' steps. Only a group and itself have lengths: of the group's own step, a
 (``mfed_ray.algorithms.fusing``). Null: not known.
 """
 
+FAILURES = {
+    "run_id": "str",
+    "time": "str",
+    "round": "int64",
+    "phase": "str",
+    "client": "str",
+    "error": "str",
+    "outcome": "str",
+}
+"""One row per failure of a client in a phase of a round: ``fit`` or ``evaluate``.
+
+``time`` is UTC in ISO 8601. ``outcome``: ``retried``, ``dropped`` (left out of this phase of the round) or ``stopped``
+(the run ended). A resumed run leaves out whoever was dropped.
+"""
+
 Row = Mapping[str, Any]
 
 _TYPES: Mapping[str, pa.DataType] = {

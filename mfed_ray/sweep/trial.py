@@ -13,7 +13,7 @@ from ray import tune
 from mfed_ray.errors import InputError, PlacementError, RunFolderError
 from mfed_ray.execution import simulate
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.simulation import Event, ends_round
+from mfed_ray.federation.events import Event, ends_round
 from mfed_ray.results.curves import Curve, read_curve
 from mfed_ray.results.delta import delta_m, gain
 from mfed_ray.runtime.client_actor import import_from

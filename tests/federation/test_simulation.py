@@ -16,7 +16,7 @@ import pytest
 
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.driver import run
-from mfed_ray.errors import ClientError, ConfigError, DataError
+from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.clients import make_clients, open_datasets
 from mfed_ray.experiment.federation import make_simulation
@@ -24,15 +24,14 @@ from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.backend import Done, Failed, Job, Late
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.participation import all_must_return
-from mfed_ray.federation.simulation import Evaluated, Progress, Simulation
-from mfed_ray.messages import ClientSpec, Instruction, Params, State
+from mfed_ray.federation.events import Evaluated, Progress
+from mfed_ray.federation.simulation import Simulation
+from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.results.frame import read_table
 from mfed_ray.results.loading import load_results
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
-from mfed_ray.training import Trainer
-from tests.rounds import Round, whole
+from tests.rounds import Round
 
 MakeExperiment = Callable[..., Experiment]
 Rounds = list[tuple[Round, Checkpoint]]
@@ -416,14 +415,6 @@ def test_a_resumed_run_is_evaluated_where_its_last_round_was_not(tiny: MakeExper
     assert told(evaluated=False) == [("Evaluated", 1), ("Trained", 2), ("Evaluated", 2)]
 
 
-def test_the_default_policy_ends_the_run_with_what_a_client_failed_with() -> None:
-    job = Job("fit", Instruction("saliency-0", 1))
-    with pytest.raises(DataError, match=r"^image 7 is broken$"):
-        all_must_return(Failed((job,), DataError("image 7 is broken")))
-    with pytest.raises(ClientError, match=r"^clients saliency-0 did not return in time; allowed: that all clients"):
-        all_must_return(Late((job,)))
-
-
 class HalfWeighted(FedAvg):
     """FedAvg that would have one client's update as it is, and another's added up."""
 
@@ -435,34 +426,4 @@ def test_a_group_is_added_up_as_a_whole_or_not_at_all(tiny: MakeExperiment) -> N
     federation = replace(simulation(tiny(algorithm=FEDAVG)), algorithm=HalfWeighted())
     message = r"^algorithm HalfWeighted: weight is None for some clients of semantic_segmentation, a number for others"
     with pytest.raises(ConfigError, match=message):
-        federation._fit_jobs(federation.start, 1)
-
-
-def test_a_policy_may_go_on_without_a_client_that_failed(tiny: MakeExperiment) -> None:
-    """The mean is then that of the others, and nobody waits for ever."""
-    experiment = tiny(algorithm=FEDAVG, rounds=1)
-    made = make_clients(experiment)
-    factory, missing = TrainerFactory(experiment), list[str]()
-
-    def make_trainer(client: ClientSpec) -> Trainer:
-        if client.name == "semantic_segmentation-1":
-            raise DataError("image 7 is broken")
-        return factory(client)
-
-    def tolerant(result: Failed | Late) -> None:
-        missing.extend(job.client for job in result.jobs)
-
-    worker = Worker({client.name: client for client in made}, experiment.algorithm, make_trainer, 1)
-    rounds = whole(replace(simulation(experiment), policy=tolerant).run(SerialBackend(worker), None))
-    assert set(missing) == {"semantic_segmentation-1"}
-    trained = rounds[1][0].trained
-    assert [report.client for report in trained.reports] == [c.name for c in made if c.name not in missing]
-    server = rounds[1][1].server
-    alone = tiny(algorithm=FEDAVG, rounds=1)
-    others = [client for client in made if client.name not in missing]
-    by_name = {client.name: client for client in others}
-    reference = whole(
-        make_simulation(alone, others).run(SerialBackend(Worker(by_name, alone.algorithm, factory, 1)), None)
-    )
-    for tree, params in reference[1][1].server.params.items():
-        assert all(np.array_equal(value, server.params[tree][name]) for name, value in params.items())
+        federation._fit_jobs(federation.start, 1, absent=())

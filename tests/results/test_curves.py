@@ -5,7 +5,7 @@ from typing import Any
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.evaluation import Headline
-from mfed_ray.federation.simulation import Evaluated, Trained, ends_round
+from mfed_ray.federation.events import Evaluated, Trained, ends_round
 from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
 from mfed_ray.progress import headlines
 from mfed_ray.results.curves import Curve, read_curve

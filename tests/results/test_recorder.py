@@ -5,7 +5,7 @@ import pytest
 
 from mfed_ray.algorithms.contract import BlockSteps, Diagnostics
 from mfed_ray.evaluation import Headline
-from mfed_ray.federation.simulation import Evaluated, Trained
+from mfed_ray.federation.events import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
 from mfed_ray.results.find import folder_at
 from mfed_ray.results.parts import read_whole

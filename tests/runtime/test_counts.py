@@ -13,7 +13,8 @@ from mfed_ray.algorithms.fedamp import FedAMP
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.algorithms.fedper import FedPer
 from mfed_ray.federation.backend import Done
-from mfed_ray.federation.simulation import Simulation, Trained
+from mfed_ray.federation.events import Trained
+from mfed_ray.federation.simulation import Simulation
 from mfed_ray.messages import ClientSpec, Params
 from mfed_ray.params import nbytes
 from mfed_ray.runtime.placement import Placement
