@@ -70,7 +70,14 @@ class Failure:
     outcome: Outcome
 
 
-Event = Progress | Waiting | Failure | Trained | Evaluated
+@dataclass(frozen=True)
+class Notice:
+    """A sentence for whoever looks on: something outside of the rounds happened, or is waited for."""
+
+    text: str
+
+
+Event = Progress | Waiting | Failure | Notice | Trained | Evaluated
 """What is told of a run."""
 
 Absent = Mapping[tuple[Kind, int], Collection[str]]

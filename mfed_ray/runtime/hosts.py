@@ -99,7 +99,7 @@ class RayHost:
 
 
 @contextmanager
-def in_actors(experiment: Experiment) -> Iterator[Host]:
+def in_actors(experiment: Experiment) -> Iterator[RayHost]:
     """Actors of this run alone, on the cluster that this process has joined. Raises PlacementError."""
     r = experiment.runtime
     placement = preflight(experiment.client_count, r.cpus_per_client, r.gpus_per_client, r.max_actors)

@@ -109,11 +109,12 @@ class ActorPool:
 
     def missing(self) -> str:
         """How many actors have not answered, what they ask for, and what is free; empty where all have."""
-        if not self.asked:
+        waiting = ray.wait(self.asked, num_returns=len(self.asked), timeout=0)[1] if self.asked else []
+        if not waiting:
             return ""
         cpus, gpus = self._share
         return (
-            f"{len(self.asked)} of {len(self._seats)} client actors wait for ({cpus:g} CPU, {gpus:g} GPU) each; free: "
+            f"{len(waiting)} of {len(self._seats)} client actors wait for ({cpus:g} CPU, {gpus:g} GPU) each; free: "
             f"{'; '.join(describe(free())) or 'no node'} (ray status tells who has the rest)"
         )
 
