@@ -69,8 +69,21 @@ def clients(rich: str, poor: str = "{tasks: [saliency], data: boards, count: 2, 
     return f"clients=[{rich}, {poor}]"
 
 
+PHOTOGRAPHS = (
+    "data={photographs: {format: pascal_context, root: ../shared/data/bsds_mini}}",
+    "model={encoder: mobilenet_v2, weights: ../shared/weights/mobilenet_v2_imagenet.safetensors, width: 64}",
+    "model={normalisation: frozen, output_stride: 16}",
+    "augmentation.crop_size=128",
+    "local.learning_rate=1e-3",
+    "evaluation.max_images=12",
+    "clients=[{tasks: [edge_detection], data: photographs, count: 2, images: 40}, "
+    "{tasks: [saliency], data: photographs, count: 2, images: 4}]",
+)
+"""Photographs of BSDS500 with what people marked on them, from an encoder that ImageNet has trained."""
 NORMALS = "{tasks: [surface_normals], data: scenes, count: 2, images: 40}"
 SEGMENTATION = "{tasks: [semantic_segmentation], data: boards, count: 2, images: 40}"
+ON_SCENES = "{tasks: [semantic_segmentation], data: scenes, count: %d, images: 40}"
+BRIDGE = "{tasks: [saliency, semantic_segmentation], data: boards, images: 8}"
 SETTINGS = {
     "related": Setting((), "saliency", "semantic_segmentation", tuple(METHODS), seeds=10),
     "unrelated": Setting((SCENES, clients(NORMALS)), "saliency", "surface_normals"),
@@ -89,6 +102,15 @@ SETTINGS = {
         )
         for images in (2, 8, 24)
     },
+    "half related": Setting(
+        (SCENES, clients(f"{SEGMENTATION.replace('count: 2', 'count: 1')}, {ON_SCENES % 1}")),
+        "saliency",
+        "semantic_segmentation",
+        CURVE,
+    ),
+    "other pictures": Setting((SCENES, clients(ON_SCENES % 2)), "saliency", "semantic_segmentation", CURVE),
+    "bridge": Setting((clients(f"{SEGMENTATION}, {BRIDGE}"),), "saliency", "semantic_segmentation", CURVE),
+    "photographs": Setting(PHOTOGRAPHS, "saliency", "edge_detection", CURVE),
 }
 BY_IMAGES = {2: "2 images", 4: "related", 8: "8 images", 24: "24 images"}
 """By images of a poor client: the setting."""
@@ -97,7 +119,8 @@ BY_IMAGES = {2: "2 images", 4: "related", 8: "8 images", 24: "24 images"}
 def run(out: Path, setting: str, method: str, seed: int) -> None:
     """One run in a process of its own; goes on where it left off."""
     command = [sys.executable, "-m", "mfed_ray", "run", str(EXPERIMENT), *SETTINGS[setting].overrides]
-    command += [f"algorithm={METHODS[method]}", f"seed={seed}", "runtime.backend=serial"]
+    command += ["rounds=10", "evaluation.every=5", "runtime.backend=serial"]
+    command += [f"algorithm={METHODS[method]}", f"seed={seed}"]
     command += ["--out", str(folder(out, setting, method, seed))]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
 
@@ -108,11 +131,13 @@ def folder(out: Path, setting: str, method: str, seed: int) -> Path:
 
 
 def scores(out: Path, setting: str, seeds: list[int]) -> pd.DataFrame:
-    """Each task's headline metric by method and seed: the mean over its clients in the last round; and its floor."""
+    """Each task's headline metric by method and seed: the mean over the clients that have it alone, in the last round;
+    and its floor."""
     rows = []
     for method, seed in product(SETTINGS[setting].methods, seeds):
         frame = load_results(folder(out, setting, method, seed))
-        frame = frame[frame["headline"]]
+        alone = frame["client"].str.rsplit("-", n=1).str[0] == frame["task"].astype(str)
+        frame = frame[frame["headline"] & alone]
         last = frame[(frame["stage"] == AFTER_AGGREGATION) & (frame["round"] == frame["round"].max())]
         for name, part in ((method, last), ("floor", frame[frame["stage"] == FLOOR])):
             rows += [(name, seed, task, value) for task, value in part.groupby("task")["value"].mean().items()]

@@ -100,6 +100,7 @@ def tiny_tree(scenes: Path) -> dict[str, Any]:
         ],
         "model": {
             "encoder": "resnet10",
+            "width": 16,
             "output_stride": 32,
             "normalisation": "group",
             "decoder": "light",

@@ -89,7 +89,7 @@ def test_a_folder_of_another_config_is_refused_and_kept(tiny: MakeExperiment, tm
 
 def test_a_run_of_before_some_keys_goes_on(tiny: MakeExperiment, tmp_path: Path) -> None:
     """Its config.yaml lacks keys that came later; the rows go on under the id that they have."""
-    experiment = tiny(rounds=2)
+    experiment = tiny(rounds=2, model={"width": 64})
     events = run(experiment, tmp_path)
     while not any(tmp_path.glob("checkpoints/round_000001")):
         next(events)
@@ -158,10 +158,11 @@ def test_run_id_depends_on_what_can_change_results(tiny: MakeExperiment) -> None
 
 def test_relative_paths_are_found_from_elsewhere(tiny: MakeExperiment, scenes: Path, tmp_path: Path) -> None:
     experiment = tiny(
-        data={"scenes": {"format": "pascal_context", "root": "scenes"}}, model={"weights": "weights.safetensors"}
+        data={"scenes": {"format": "pascal_context", "root": "scenes"}},
+        model={"weights": "weights.safetensors", "width": 64},
     )
     located = experiment.located(scenes.parent)
     assert located.data["scenes"].root == str(scenes)
     assert located.model.weights == str(scenes.parent / "weights.safetensors")
     assert experiment.resolved()["data"]["scenes"]["root"] == "scenes"
-    assert tiny(model={"weights": "torchvision"}).located(tmp_path).model.weights == "torchvision"
+    assert tiny(model={"weights": "torchvision", "width": 64}).located(tmp_path).model.weights == "torchvision"

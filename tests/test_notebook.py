@@ -23,7 +23,9 @@ def test_the_notebook_makes_its_tables_and_figures(
     sweep = parse_sweep(
         {
             "name": "small",
-            "experiment": merge(copy.deepcopy(tiny_tree), {"rounds": 1, "local": {"max_steps": 1}}),
+            "experiment": merge(
+                copy.deepcopy(tiny_tree), {"rounds": 1, "local": {"max_steps": 1}, "model": {"width": 64}}
+            ),
             "space": {
                 "algorithm.decoder_proximal_weight": [0.0, 0.1],
                 "algorithm.correlation_threshold": [0.5, -1.0],

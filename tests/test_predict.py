@@ -222,7 +222,7 @@ def test_relative_paths_start_where_the_run_was_last_started(
     elsewhere.mkdir()
     save_file(make_encoder("resnet10", 32, None, "group").state_dict(), home / "encoder.safetensors")
     clients = [{"tasks": ["saliency"], "data": "scenes"}]
-    model, runtime = {"weights": "encoder.safetensors"}, {"backend": backend}
+    model, runtime = {"weights": "encoder.safetensors", "width": 64}, {"backend": backend}
     experiment = tiny(rounds=1, algorithm={"name": "local"}, clients=clients, model=model, runtime=runtime)
     monkeypatch.chdir(home)
     for _ in run(experiment, Path("run")):

@@ -7,7 +7,7 @@ import pytest
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.events import Evaluated, Event, Progress, Trained
+from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Trained, Waiting
 from mfed_ray.messages import ClientReport
 from mfed_ray.progress import counting, headlines, show
 
@@ -187,3 +187,50 @@ def test_counting_stays_on_one_line_of_a_terminal(capsys: pytest.CaptureFixture[
     for done in (1, 2):
         count(done, 2)
     assert screen(capsys) == "drawing images 1/2\rdrawing images 2/2\n"
+
+
+@pytest.mark.usefixtures("plain")
+def test_failures_and_whom_a_run_waits_for_are_lines(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    many = ("s-0", "s-1", "s-2", "s-3", "s-4")
+    events: list[Event] = [
+        Waiting(1, "fit", (), 10.0),
+        Failure(1, "fit", many, "their process\ndied", "retried"),
+        Failure(1, "evaluate", ("s-0",), "image 7 is broken", "dropped"),
+        Waiting(2, "evaluate", ("s-0", "n-0"), 10.2),
+        report(2, (0.5,)),
+        Failure(2, "fit", ("n-0",), "a bug", "stopped"),
+    ]
+    show(iter(events), tiny(), FOLDER)
+    lines = without_seconds(capsys.readouterr().out).splitlines()
+    assert [line for line in lines[1:] if "miou" not in line] == [
+        "round 1: fit: no process has taken on a client yet (10 s without news)",
+        "round 1: fit of s-0, s-1, s-2 and 2 more failed, run again: their process died",
+        "round 1: evaluate of s-0 failed, left out of this round: image 7 is broken",
+        "round 2: evaluate: waiting for s-0, n-0 (10 s without news)",
+        "round 2: fit of n-0 failed, the run ends: a bug",
+    ]
+
+
+@pytest.mark.usefixtures("plain")
+def test_waits_are_told_ever_more_seldom(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    """At 10, 20, 40 s and so on; after a wait that came to a good end only beyond it, after a failure anew."""
+
+    def waits(until: int) -> list[Event]:
+        return [Waiting(1, "fit", ("s-0",), seconds + 0.01) for seconds in range(10, until + 1, 10)]
+
+    def told(*events: Event) -> list[int]:
+        show(iter([*events, report(2)]), tiny(), FOLDER)
+        return [int(number) for number in re.findall(r"\((\d+) s without", capsys.readouterr().out)]
+
+    news, failure = Progress(1, "fit", 1, 4), Failure(1, "fit", ("s-0",), "it died", "retried")
+    assert told(*waits(100)) == [10, 20, 40, 80]
+    assert told(*waits(30), news, *waits(30), news, *waits(60)) == [10, 20, 40]
+    assert told(*waits(30), failure, *waits(30)) == [10, 20, 10, 20]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_terminal_shows_the_last_failures(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    events: list[Event] = [Failure(1, "fit", (f"s-{n}",), "it died", "retried") for n in range(9)]
+    show(iter([*events, report(1, (0.5,))]), tiny(), FOLDER)
+    shown = capsys.readouterr().out.rpartition("task")[2]
+    assert [n for n in range(9) if f"fit of s-{n} failed, run again: it died" in shown] == list(range(1, 9))

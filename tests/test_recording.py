@@ -7,7 +7,7 @@ import pytest
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.events import Evaluated, Event, Progress, Step, Trained
+from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Step, Trained, Waiting
 from mfed_ray.messages import State
 from mfed_ray.recording import written
 
@@ -29,7 +29,7 @@ def rounds(stream: Iterator[Event]) -> list[int]:
 def test_a_round_is_told_once_it_is_written_and_in_order() -> None:
     done: list[int] = []
 
-    def write(event: Trained | Evaluated, state: Checkpoint | None) -> None:
+    def write(event: Trained | Evaluated | Failure, state: Checkpoint | None) -> None:
         assert state is None
         done.append(event.round)
 
@@ -43,7 +43,7 @@ def test_the_next_round_goes_on_while_one_is_written() -> None:
     """Writing waits for the next round to have begun: were it not beside it, this would never end."""
     begun, seen = threading.Event(), list[str]()
 
-    def write(event: Trained | Evaluated, state: Checkpoint | None) -> None:
+    def write(event: Trained | Evaluated | Failure, state: Checkpoint | None) -> None:
         assert state is None
         if event.round == 0:
             assert begun.wait(30)
@@ -59,8 +59,26 @@ def test_the_next_round_goes_on_while_one_is_written() -> None:
     assert seen == ["begin 1", "written 0", "written 1"]
 
 
+def test_nothing_goes_on_before_a_failure_is_written() -> None:
+    """Neither the loop nor who looks on; whom it waits for is told at once."""
+    done: list[str] = []
+
+    def source() -> Generator[Step, None, None]:
+        yield round_of(0)
+        yield Waiting(1, "fit", ("a",), 10.0)
+        yield Failure(1, "fit", ("a",), "it died", "dropped")
+        assert done == ["Evaluated", "Failure"]
+        yield round_of(1)
+
+    told = []
+    for event in written(source(), lambda event, _: done.append(type(event).__name__)):
+        told.append(type(event).__name__)
+        assert not isinstance(event, Failure) or done == ["Evaluated", "Failure"]
+    assert sorted(told) == ["Evaluated", "Evaluated", "Failure", "Waiting"]
+
+
 def test_what_goes_wrong_while_writing_ends_the_run() -> None:
-    def write(event: Trained | Evaluated, state: Checkpoint | None) -> None:
+    def write(event: Trained | Evaluated | Failure, state: Checkpoint | None) -> None:
         if event.round == 1 and state is None:
             raise OSError("disk full")
 

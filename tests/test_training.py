@@ -105,10 +105,10 @@ def test_what_each_normalisation_policy_sends_and_keeps(
 ) -> None:
     weights = None
     if normalisation == "frozen":
-        donor = first_trainer(tiny(model={"normalisation": "average"}))
+        donor = first_trainer(tiny(model={"normalisation": "average", "width": 64}))
         weights = str(tmp_path / "weights.pth")
         torch.save(donor.model.module.encoder.state_dict(), weights)
-    trainer = first_trainer(tiny(model={"normalisation": normalisation, "weights": weights}))
+    trainer = first_trainer(tiny(model={"normalisation": normalisation, "weights": weights, "width": 64}))
     trainer.start(State())
     before = trainer.model.module.state_dict()["encoder.bn1.weight"].clone()
     trainer.train(1)

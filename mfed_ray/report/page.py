@@ -23,11 +23,12 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page says."""
+    """All that the page says. ``failures``: texts, a row each; None where no client failed."""
 
     title: str
     lead: str
     chapters: Sequence[Chapter]
+    failures: pd.DataFrame | None
     problems: Sequence[str]
 
 

@@ -10,6 +10,7 @@ from mfed_ray.report.clients import client_bars
 from mfed_ray.report.correlations import correlation_matrices
 from mfed_ray.report.costs import costs
 from mfed_ray.report.curves import learning_curves
+from mfed_ray.report.failures import failure_cells
 from mfed_ray.report.fusing import fusing_by_block
 from mfed_ray.report.gallery import galleries, montage
 from mfed_ray.report.heat_map import heat_maps
@@ -77,7 +78,8 @@ def _write_page(chapters: Sequence[Chapter], results: Results, out: Path) -> Pat
     lead = (
         f"{plural(len(runs), 'run')} of {plural(len(variants), 'variant')}, {plural(runs['seed'].nunique(), 'seed')}."
     )
-    report = Report(f"Results of {listed(names)}", lead, chapters, shortened(results.problems))
+    failures = failure_cells(results.failures)
+    report = Report(f"Results of {listed(names)}", lead, chapters, failures, shortened(results.problems))
     return _replaced(out, render_page(report).encode())
 
 

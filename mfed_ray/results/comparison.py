@@ -19,20 +19,23 @@ _KEYS = ["experiment", "setting", "seed"]
 def with_gain(values: pd.DataFrame, headlines: Mapping[str, Headline]) -> pd.DataFrame:
     """Adds ``gain``, the signed relative difference in percent to the one local run, and ``no_gain``: why it is NaN.
 
-    ``values`` has a row for each run and task: experiment, setting, seed, algorithm, finished, round, task, value.
+    ``values`` has a row for each run and task: experiment, setting, seed, algorithm, finished, round, task, value,
+    lacking.
     """
     local = values[values["algorithm"] == LOCAL]
     runs = local.drop_duplicates("run_id").groupby(_KEYS)["finished"].agg(locals="sum", begun="size")
     one = local[local["finished"]].drop_duplicates([*_KEYS, "task"], keep=False)
-    one = one[[*_KEYS, "task", "round", "value"]]
+    one = one[[*_KEYS, "task", "round", "value", "lacking"]]
     joined = values.join(runs, on=_KEYS).merge(one, on=[*_KEYS, "task"], how="left", suffixes=("", "_local"))
     count = joined["locals"].fillna(0).astype(int)
     reasons = {
+        "clients failed": joined["lacking"] != "",
         "not evaluated": joined["value"].isna(),
         "local run not finished": (count == 0) & (joined["begun"] > 0),
         "no local run": count == 0,
         "two local runs": count == 2,
         "several local runs": count > 2,
+        "clients of local failed": joined["lacking_local"].fillna("") != "",
         "local not evaluated": joined["value_local"].isna(),
         "local ended at another round": joined["round"] != joined["round_local"],
         "local is 0": joined["value_local"] == 0,

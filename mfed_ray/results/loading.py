@@ -37,6 +37,7 @@ class Results:
     rounds: pd.DataFrame
     correlations: pd.DataFrame
     fusing: pd.DataFrame
+    failures: pd.DataFrame
     folders: Mapping[str, str]
     """Where the run of each ``run_id`` lies."""
     problems: Sequence[str]
@@ -113,6 +114,7 @@ def _assembled(runs: Sequence[Run], problems: Sequence[str]) -> Results:
         _frame([run.costs for run in runs], about),
         _frame([run.correlations for run in runs], about),
         _frame([run.fusing for run in runs], about),
+        _frame([run.failures for run in runs], about),
         {run.run_id: run.place for run in runs},
         problems,
     )

@@ -35,6 +35,8 @@ class RunTask(Protocol):
     gain: float
     no_gain: str
     floor: float
+    lacking: str
+    """How many clients failed in the last evaluation; empty where none did."""
 
 
 class _Outcome(NamedTuple):
@@ -59,7 +61,7 @@ def row(runs: Sequence[RunTask], tasks: Mapping[str, Headline]) -> Row:
     for task, headline in tasks.items():
         name, of_task = f"{task} {headline.metric}", [one for one in done if one.task == task]
         absent = "no such task" if done else told
-        outcomes = [_Outcome(one.seed, one.value, "not evaluated" if np.isnan(one.value) else "") for one in of_task]
+        outcomes = [_Outcome(one.seed, one.value, _absence(one)) for one in of_task]
         found |= _cell(name, outcomes, absent)
         found |= _floor(name, found[name, "mean"], [one.floor for one in of_task], headline)
         found[name, BEST] = _best([one.better for one in of_task])
@@ -72,6 +74,10 @@ def row(runs: Sequence[RunTask], tasks: Mapping[str, Headline]) -> Row:
     found |= _test(found[DELTA, "note"], deltas, runs[0].algorithm)
     missing = None if best else "not evaluated at both stages" if done else told
     return found | {(BEST, ""): best, (BEST, "note"): missing}
+
+
+def _absence(one: RunTask) -> str:
+    return one.lacking or ("not evaluated" if np.isnan(one.value) else "")
 
 
 def _delta(run: Sequence[RunTask]) -> _Outcome:

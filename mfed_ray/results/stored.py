@@ -8,11 +8,15 @@ import pyarrow as pa
 from pyarrow import compute
 
 from mfed_ray.errors import RunFolderError
+from mfed_ray.results.failures import read_failures
 from mfed_ray.results.find import CORRELATIONS_FILE, FUSING_FILE, METRICS_FILE, ROUNDS_FILE, Found
 from mfed_ray.results.older import unknown_tasks
 from mfed_ray.results.parts import read_whole
 from mfed_ray.results.run_folder import CONFIG, parse_config
-from mfed_ray.results.tables import CORRELATIONS, FUSING, METRICS, ROUNDS, VERSION, table_schema
+from mfed_ray.results.tables import CORRELATIONS, FAILURES, FUSING, METRICS, ROUNDS, VERSION, table_schema
+
+_NAMED = 3
+"""Clients that were left out that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Run:
     correlations: pa.Table
     fusing: pa.Table
     """Without rows in runs of versions that did not measure it."""
+    failures: pa.Table
     problems: list[str]
 
 
@@ -56,6 +61,7 @@ def read_run(found: Found) -> Run:
     correlations = _rest(found, CORRELATIONS_FILE, CORRELATIONS, problems)
     has_fusing = FUSING_FILE in found.files
     fusing = _rest(found, FUSING_FILE, FUSING, problems) if has_fusing else table_schema(FUSING).empty_table()
+    failures = _failures(found, problems)
     last = compute.max(metrics.rows["round"]).as_py()
     planned = config.get("rounds", last)
     if last < planned:
@@ -70,6 +76,7 @@ def read_run(found: Found) -> Run:
         costs=costs,
         correlations=correlations,
         fusing=fusing,
+        failures=failures,
         problems=problems,
     )
 
@@ -83,6 +90,21 @@ def _rest(found: Found, name: str, columns: Mapping[str, str], problems: list[st
     except RunFolderError as error:
         problems.append(str(error))
         return table_schema(columns).empty_table()
+
+
+def _failures(found: Found, problems: list[str]) -> pa.Table:
+    """The failures, without rows where they cannot be read; whoever was left out of a round is a problem."""
+    try:
+        rows = read_failures(found)
+    except RunFolderError as error:
+        problems.append(str(error))
+        return table_schema(FAILURES).empty_table()
+    dropped = rows.filter(compute.equal(rows["outcome"], "dropped")).to_pylist()
+    if dropped:
+        first = ", ".join(f"{row['client']} ({row['phase']} of round {row['round']})" for row in dropped[:_NAMED])
+        rest = f" and {len(dropped) - _NAMED} more" if len(dropped) > _NAMED else ""
+        problems.append(f"{found.place}: clients were left out after they failed: {first}{rest}")
+    return rows
 
 
 def _older(found: Found, problems: list[str]) -> Mapping[str, Any]:

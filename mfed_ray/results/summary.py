@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.evaluation import Headline
+from mfed_ray.evaluation import AFTER_AGGREGATION, Headline
 from mfed_ray.results.built_in import in_order
 from mfed_ray.results.comparison import better, with_gain
 from mfed_ray.results.delta import DELTA
@@ -40,10 +40,10 @@ def summarise(results: pd.DataFrame, stage: str | None = None) -> pd.DataFrame:
       adjusted (Holm 1979) for all the variants of the experiment that were tested;
     - ``best stage``: before_aggregation or after_aggregation, by Delta_m of the one against the other, or equal.
 
-    Where a number is missing it is NaN, and a ``note`` beside it says why: a mean over fewer tasks or seeds than the
-    table says would be another quantity. Round 0, the untrained models, counts for nothing here. Raises RunFolderError
-    where no run was evaluated at the stage, where runs disagree in what a task is judged by, or where a column that
-    says so is missing.
+    Where a number is missing it is NaN, and a ``note`` beside it says why: a mean over fewer tasks, seeds or clients
+    than the table says would be another quantity. (Before aggregation the clients are those that trained.) Round 0, the
+    untrained models, counts for nothing here. Raises RunFolderError where no run was evaluated at the stage, where runs
+    disagree in what a task is judged by, or where a column that says so is missing.
     """
     if lacking := [name for name in _NEEDED if name not in results]:
         raise RunFolderError(
@@ -96,4 +96,22 @@ def _by_run(runs: pd.DataFrame, values: pd.DataFrame, stage: str, headlines: Map
     means = over_clients(last[last["stage"] == stage], ["run_id", "task"]).reset_index()
     tasks = values[["run_id", "task"]].drop_duplicates()
     table = tasks.merge(means, how="left").merge(better(last, headlines), how="left")
+    # before aggregation only those have a value who trained
+    complete = values[(values["stage"] == stage) & (stage == AFTER_AGGREGATION)]
+    table = table.join(_lacking(complete), on=["run_id", "task"])
+    table["lacking"] = table["lacking"].fillna("")
+    table["value"] = table["value"].where(table["lacking"] == "")
     return table.join(final.rename("round"), on="run_id").join(runs, on="run_id")
+
+
+def _lacking(values: pd.DataFrame) -> "pd.Series[str]":
+    """By run and task, which part of the clients has no value in the run's last round: they failed.
+
+    Empty where all have one, or none.
+    """
+    keys = ["run_id", "task"]
+    last = values["round"] == values.groupby("run_id")["round"].transform("max")
+    clients = values.groupby(keys)["client"].nunique()
+    there = values[last].groupby(keys)["client"].nunique().reindex(clients.index, fill_value=0)
+    told = (clients - there).astype(str) + " of " + clients.astype(str) + " clients failed"
+    return told.where((there > 0) & (there < clients), "").rename("lacking")

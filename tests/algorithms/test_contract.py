@@ -407,7 +407,7 @@ def test_who_follows_another_is_the_same_everywhere(
 ) -> None:
     """Judged in round 2; in round 3 a group goes over, in round 4 it follows. A follower sends its decoders alone; in
     round 3 it is sent both encoders, its own to be evaluated with."""
-    experiment = federation(tiny, "mfed, judged", rounds=4, seed=4)
+    experiment = federation(tiny, "mfed, judged", rounds=4, seed=2)
     clients = make_clients(experiment)
     rounds = serially(experiment, clients)
     leaders = rounds[2][1].server.values["leaders"]

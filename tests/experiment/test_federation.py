@@ -40,7 +40,7 @@ def test_probe_gives_sixteen_rows_an_image(tiny: MakeExperiment) -> None:
     probe = EncoderProbe(experiment)
     encoder = encoder_of(float_values(make_model(experiment, ())))
     rows = probe("saliency", encoder, 3)
-    assert rows.shape == (3 * 16, 512)
+    assert rows.shape == (3 * 16, 128)
     assert rows.dtype == np.float32
     assert rows.std() > 0
     np.testing.assert_array_equal(probe("saliency", encoder, 3), rows)

@@ -42,7 +42,7 @@ def test_every_client_starts_from_the_same_encoder(tiny: MakeExperiment) -> None
 
 def test_an_unknown_encoder_is_named_when_the_model_is_built(tiny: MakeExperiment) -> None:
     with pytest.raises(ConfigError, match=r"model\.encoder: unknown encoder 'resnet9', allowed: resnet10"):
-        make_model(tiny(model={"encoder": "resnet9"}), ["saliency"])
+        make_model(tiny(model={"encoder": "resnet9", "width": 64}), ["saliency"])
 
 
 def test_groups_of_one_encoder_hold_the_same_arrays_of_it(tiny: MakeExperiment) -> None:

@@ -18,7 +18,7 @@ from mfed_ray.algorithms.mfed import MFed
 from mfed_ray.errors import ClientError, DataError, MfedError
 from mfed_ray.federation.backend import Done, Failed, Job, Kind, Late
 from mfed_ray.federation.events import NOBODY, Absent, Evaluated, Failure, Progress, Step, Trained, Waiting
-from mfed_ray.federation.faults import Clock, Faults
+from mfed_ray.federation.faults import Clock, Faults, Outcome
 from mfed_ray.federation.simulation import Simulation
 from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.runtime.serial import SerialBackend
@@ -54,7 +54,7 @@ def make_trainer(client: ClientSpec) -> EvaluatedToy:
     """The more images, the further off is what the client predicts."""
     (task,) = client.tasks
     number = float(client.examples)
-    return EvaluatedToy(initial(task), [{task: (np.array([1, number], np.float32) / 4, number)}])
+    return EvaluatedToy(initial(task), [{task: (np.array([0.25, number / 4], np.float32), number)}])
 
 
 def federation(algorithm: Algorithm, **more: Any) -> Simulation:
@@ -230,7 +230,7 @@ def test_an_error_of_the_clients_own_code_ends_the_run_unless_it_is_dropped(sett
     ("setting", "outcome"), [("retry", "retried"), ("drop", "retried"), ("stop", "stopped")]
 )  # fmt: skip
 def test_what_the_backend_runs_again_is_waited_for_unless_the_first_failure_ends_the_run(
-    setting: Any, outcome: str
+    setting: Any, outcome: Outcome
 ) -> None:
     simulation = federation(FedAvg(), faults=Faults(on_client_failure=setting))
     job = Job("fit", simulation.algorithm.instruct(simulation.start, specs()[0], 1))
@@ -308,7 +308,7 @@ def test_who_is_late_ends_the_run_where_no_retry_is_left(faults: Faults) -> None
 
 
 def test_retries_and_deadlines_by_hand() -> None:
-    retry, drop, stop = (Faults(on_client_failure=setting) for setting in ("retry", "drop", "stop"))  # type: ignore[arg-type]
+    retry, drop, stop = (Faults(on_client_failure=setting) for setting in ("retry", "drop", "stop"))
     assert [one.outcome(again=True) for one in (retry, drop, stop)] == ["retried", "retried", "stopped"]
     assert [one.outcome(again=False) for one in (retry, drop, stop)] == ["stopped", "dropped", "stopped"]
     assert [retry.outcome_of_late(attempts, max_retries=2) for attempts in (1, 2, 3)] == [

@@ -19,7 +19,7 @@ from mfed_ray.report import write_report
 from mfed_ray.report.study import Study, studies
 from mfed_ray.report.style import styled
 from mfed_ray.results.loading import Results, load
-from mfed_ray.results.tables import CORRELATIONS, FUSING, ROUNDS
+from mfed_ray.results.tables import CORRELATIONS, FAILURES, FUSING, ROUNDS
 from mfed_ray.tasks import TASKS
 
 MakeExperiment = Callable[..., Experiment]
@@ -66,6 +66,7 @@ def _results(runs: Sequence[Mapping[str, Any]]) -> Results:
         pd.DataFrame(rounds, columns=None if rounds else [*ROUNDS, *extra]),
         pd.DataFrame(correlations, columns=None if correlations else [*CORRELATIONS, *extra]),
         pd.DataFrame(fusing, columns=None if fusing else [*FUSING, *extra]),
+        pd.DataFrame(columns=[*FAILURES, *extra]),
         folders,
         [],
     )
@@ -121,6 +122,7 @@ def real_runs(tmp_path_factory: pytest.TempPathFactory, tiny: MakeExperiment) ->
         "rounds": 1,
         "clients": [{"tasks": [task], "data": "scenes"} for task in tasks],
         "local": {"max_steps": 1},
+        "model": {"width": 64},  # a narrow one finds nothing yet, and no change in percent is of nothing
         "evaluation": {"max_images": 1, "stages": ["after_aggregation"]},
     }
     for number, algorithm in enumerate(algorithms):

@@ -190,6 +190,23 @@ def test_a_task_that_a_cohort_left_out_is_not_a_number() -> None:
     assert mfed[[(NORMALS, "note"), (DELTA, "note")]].tolist() == ["not evaluated (seed 1)"] * 2
 
 
+def test_a_mean_over_clients_of_which_some_failed_is_not_a_number() -> None:
+    """Of seed 1's two clients one has no value in the last round: neither its mean nor what is compared with it."""
+
+    def second(*runs: pd.DataFrame) -> list[pd.DataFrame]:
+        return [one.assign(client="client-b") for one in runs]
+
+    mfed = [run("mfed", seed, semantic_segmentation=0.5, round=number) for seed in range(2) for number in (1, 2)]
+    local = [run("local", seed, semantic_segmentation=0.5, round=number) for seed in range(2) for number in (1, 2)]
+    of_mfed = row(summarise(pd.concat([*mfed, *second(*mfed[:3]), *local, *second(*local)])), "mfed")
+    assert of_mfed[[(SEG, "mean"), (DELTA, "mean")]].isna().all()
+    assert of_mfed[SEG, "note"] == "1 of 2 clients failed (seed 1)"
+    assert of_mfed[DELTA, "note"] == "clients failed (seed 1)"
+    of_mfed = row(summarise(pd.concat([*mfed, *second(*mfed), *local, *second(*local[:3])])), "mfed")
+    assert of_mfed[SEG, "mean"] == 0.5
+    assert of_mfed[DELTA, "note"] == "clients of local failed (seed 1)"
+
+
 def test_runs_that_have_not_reached_their_last_round_are_left_out_and_told() -> None:
     """A scheduler stopped them, or they still run: their numbers are those of another budget."""
     results = pd.concat(
