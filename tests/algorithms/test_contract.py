@@ -293,8 +293,10 @@ class Killing:
 
     def completed(self, timeout: float | None = None) -> Done | Failed | Late:
         result = self.inner.completed(timeout)
+        if isinstance(result, Late):  # on a machine that is busy
+            return result
         if self.killed is None and result.jobs[0].instruction.round == self.round and result.jobs[0].kind == "fit":
-            others = [chunk.actor for chunk in self.inner._running.values()]
+            others = [call.place for call in self.inner._running]
             self.killed = self.pids[others[0] if others else self.inner._served[result.jobs[0].client]]
             os.kill(self.killed, signal.SIGKILL)
         return result

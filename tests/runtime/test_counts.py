@@ -12,7 +12,7 @@ from mfed_ray.algorithms.contract import Algorithm
 from mfed_ray.algorithms.fedamp import FedAMP
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.algorithms.fedper import FedPer
-from mfed_ray.federation.backend import Done
+from mfed_ray.federation.backend import Done, Late
 from mfed_ray.federation.events import Trained
 from mfed_ray.federation.simulation import Simulation
 from mfed_ray.messages import ClientSpec, Params
@@ -91,7 +91,9 @@ def counted(
 
     def counting_completed(self: RayBackend, timeout: float | None = None) -> Any:
         done = completed(self, timeout)
-        assert isinstance(done, Done)
+        if not isinstance(done, Done):
+            assert isinstance(done, Late)  # on a machine that is busy
+            return done
         counts[-1].returned_bytes += sum(nbytes([update.params]) for update in done.updates)
         counts[-1].returned_bytes += sum(nbytes([node.params]) for nodes in done.means.values() for node in nodes)
         return done

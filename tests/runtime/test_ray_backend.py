@@ -123,7 +123,7 @@ def test_an_actor_that_dies_for_good_names_the_client(tiny: MakeExperiment, tmp_
     mortal = ActorPool(Placement({"here": 1}, clients=4), cpus=1, gpus=0, max_retries=0)
     with pytest.raises(
         ClientError,
-        match=r"^clients? .*saliency-0.*: (its|their) actor died and no retry helped",
+        match=r"^clients? .*saliency-0.*: (its|their) actor died \(The actor died unexpectedly",
     ):
         last_server(tiny(rounds=1), faulty, mortal)
     mortal.close()
