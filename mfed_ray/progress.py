@@ -12,7 +12,7 @@ from rich.text import Text
 
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Headline
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Trained, Waiting, ends_round
+from mfed_ray.federation.events import Evaluated, Event, Failure, Notice, Progress, Trained, Waiting, ends_round
 from mfed_ray.registry import find
 from mfed_ray.results.built_in import HEADLINES
 from mfed_ray.results.headline import Scores, scores
@@ -138,9 +138,9 @@ class _Board:
         if isinstance(event, Waiting):
             self._status = _waiting_line(event)
             return [self._status] if self._silence.is_told(event) else []
-        self._silence.end(well=not isinstance(event, Failure))
-        if isinstance(event, Failure):
-            lines = [failure_line(event)]
+        self._silence.end(well=not isinstance(event, Failure | Notice))
+        if isinstance(event, Failure | Notice):
+            lines = [failure_line(event) if isinstance(event, Failure) else event.text]
             self._failures = [*self._failures, *lines][-_SHOWN:]
         elif isinstance(event, Progress):
             self._status = f"round {event.round}/{self._rounds}: {event.phase} {event.done}/{event.total} clients"

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeGuard
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.federation.backend import Kind
@@ -70,7 +71,14 @@ class Failure:
     outcome: Outcome
 
 
-Event = Progress | Waiting | Failure | Trained | Evaluated
+@dataclass(frozen=True)
+class Notice:
+    """A sentence for whoever looks on: something outside of the rounds happened, or is waited for."""
+
+    text: str
+
+
+Event = Progress | Waiting | Failure | Notice | Trained | Evaluated
 """What is told of a run."""
 
 Absent = Mapping[tuple[Kind, int], Collection[str]]
@@ -83,6 +91,6 @@ Step = Progress | Waiting | Failure | tuple[Trained, Checkpoint] | Evaluated
 """What the loop yields: with each trained round all that the next one starts from."""
 
 
-def ends_round(event: Event) -> bool:
+def ends_round(event: Event) -> TypeGuard[Trained | Evaluated]:
     """Whether all that is measured of a round is known with the event."""
     return isinstance(event, Evaluated) or (isinstance(event, Trained) and not event.is_evaluated)
