@@ -11,6 +11,8 @@ from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.faults import Outcome
 from mfed_ray.messages import ClientReport
 
+_NAMED = 5
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -94,3 +96,9 @@ Step = Progress | Waiting | Failure | tuple[Trained, Checkpoint] | Evaluated
 def ends_round(event: Event) -> TypeGuard[Trained | Evaluated]:
     """Whether all that is measured of a round is known with the event."""
     return isinstance(event, Evaluated) or (isinstance(event, Trained) and not event.is_evaluated)
+
+
+def named(clients: Sequence[str]) -> str:
+    """Clients for a sentence: the first few, and how many more there are."""
+    rest = len(clients) - _NAMED
+    return ", ".join(clients[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

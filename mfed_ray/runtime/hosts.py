@@ -95,7 +95,8 @@ class RayHost:
     def backend(self, experiment: Experiment, clients: Sequence[ClientSpec]) -> Backend:
         """The pool's actors put to work."""
         threads = experiment.runtime.threads_per_client
-        return RayBackend(self.pool, clients, experiment.algorithm, MakeTrainer(experiment), threads)
+        alone = experiment.faults.round_deadline is not None
+        return RayBackend(self.pool, clients, experiment.algorithm, MakeTrainer(experiment), threads, alone)
 
 
 @contextmanager

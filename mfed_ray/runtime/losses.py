@@ -6,6 +6,7 @@ import ray.exceptions
 
 from mfed_ray.errors import ClientError, ClientMemoryError, MfedError
 from mfed_ray.federation.backend import Job
+from mfed_ray.federation.events import named
 
 FULL = (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)
 """An object found no room, neither in the store nor on the disk that it spills to."""
@@ -28,7 +29,7 @@ def told(error: Exception, jobs: Sequence[Job]) -> MfedError:
     cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
     if isinstance(cause, MfedError):
         return cause
-    names = ", ".join(job.client for job in jobs)
+    names = named([job.client for job in jobs])
     who = f"client {names}: its" if len(jobs) == 1 else f"clients {names}: their"
     reason = _first_line(cause)
     if isinstance(cause, ray.exceptions.OutOfMemoryError | MemoryError):

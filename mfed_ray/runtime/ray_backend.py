@@ -77,9 +77,14 @@ class RayBackend:
         algorithm: Algorithm,
         make_trainer: Callable[[ClientSpec], Any],
         threads: int,
+        alone: bool = False,
     ) -> None:
-        """``make_trainer`` builds clients' trainers in the actors (``runtime.worker.TrainerFactory``)."""
+        """``make_trainer`` builds clients' trainers in the actors (``runtime.worker.TrainerFactory``).
+
+        ``alone``: every client has a call of its own, so that one that hangs makes no other late.
+        """
         self._pool = pool
+        self._alone = alone
         # held as long as the run lasts: an actor that takes the place of another fetches it
         self._setup = [ray.put(({client.name: client for client in clients}, algorithm, make_trainer, threads))]
         self._groups = {client.name: client.group for client in clients}
@@ -98,7 +103,8 @@ class RayBackend:
         ordered = sorted(jobs, key=lambda job: (self._groups[job.client], job.place))
         for kind in ("fit", "evaluate"):
             mine = [job for job in ordered if job.kind == kind]
-            for chunk in chunks(mine, self._seconds[kind], self._pool.expected):
+            alone = [(job,) for job in mine]
+            for chunk in alone if self._alone else chunks(mine, self._seconds[kind], self._pool.expected):
                 held = {job.client: self._states[job.client] for job in chunk if job.client in self._states}
                 self._waiting.append(_Chunk(chunk, held))
         self._start()

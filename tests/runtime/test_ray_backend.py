@@ -103,6 +103,21 @@ def test_an_actor_serves_runs_in_turn(tiny: MakeExperiment, pool: ActorPool) -> 
     assert not any(np.array_equal(value, other[name]) for name, value in first.items() if name.endswith("conv1.weight"))
 
 
+def test_clients_have_calls_of_their_own_where_one_must_not_make_others_late(
+    tiny: MakeExperiment, pool: ActorPool
+) -> None:
+    clients = make_clients(tiny())
+    server = make_simulation(tiny(algorithm={"name": "fedavg"}), clients).start
+    jobs = [Job("evaluate", FedAvg().instruct(server, client, 1)) for client in clients]
+    for alone in (False, True):
+        made = RayBackend(pool, clients, FedAvg(), TrainerFactory(tiny()), threads=1, alone=alone)
+        made.submit(jobs)
+        sizes: list[int] = []
+        while sum(sizes) < len(jobs):
+            sizes.append(len(made.completed().jobs))
+        assert (sizes == [1] * len(jobs)) == alone
+
+
 @pytest.mark.parametrize(
     ("how", "error", "message"),
     [
