@@ -42,7 +42,7 @@ KINDS = ("kill client", "lose node", "replace node", "kill driver", "hang, retry
 ALGORITHMS = ("ditto", "mfed", "fedper")
 STORE = 80 * 2**20
 """Bytes of each node's object store; Ray allows no less than 75 MiB."""
-DEADLINE, PATIENCE = 20.0, 300
+DEADLINE, PATIENCE = 45.0, 300
 """Seconds of ``faults.round_deadline`` where a client hangs, and after which a run counts as one that does not end."""
 
 
