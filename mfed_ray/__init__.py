@@ -22,6 +22,7 @@ _HOMES = {
     "mfed_ray.errors": (
         "CheckpointError",
         "ClientError",
+        "ClientMemoryError",
         "ConfigError",
         "DataError",
         "DriverError",

@@ -12,6 +12,7 @@ def test_all_is_what_there_is() -> None:
         "Algorithm",
         "CheckpointError",
         "ClientError",
+        "ClientMemoryError",
         "ClientSpec",
         "ConfigError",
         "DataError",

@@ -36,10 +36,10 @@ class Gathering:
                     yield self._taken(phase, result)
                 else:
                     yield from self._failed(phase, result.jobs, result.error, self.faults.outcome(result.again))
-            elif not clock.is_over:
-                yield _waiting(result, running, clock.silence)
-            if clock.is_over:
+            elif clock.is_over:  # and nothing is there that was finished in time
                 yield from self._end_late(running, clock)
+            else:
+                yield _waiting(result, running, clock.silence)
             for phase in running.values():
                 if phase.kind == "evaluate" and phase.is_over:
                     yield Evaluated(phase.round, phase.in_order(), phase.seconds)
@@ -82,7 +82,7 @@ class Gathering:
         for task in sorted({task for client in gone for task in self.tasks[client]}):
             if left[task] < least:
                 return (
-                    f"round {phase.round}: {phase.kind}: {left[task]} clients of {task} are left; allowed by "
+                    f"round {phase.round}: {phase.kind}: clients left of {task}: {left[task]}; allowed by "
                     f"faults.min_clients_per_task: {least} at least"
                 )
         return ""

@@ -13,6 +13,7 @@ from mfed_ray.algorithms.fedamp import FedAMP
 from mfed_ray.algorithms.fedavg import FedAvg
 from mfed_ray.algorithms.fedhca2 import FedHCA2
 from mfed_ray.algorithms.fedper import FedPer
+from mfed_ray.algorithms.judging import Judging
 from mfed_ray.algorithms.matfl import MaTFL
 from mfed_ray.algorithms.mfed import MFed
 from mfed_ray.errors import ClientError, DataError, MfedError
@@ -47,14 +48,18 @@ def initial(task: str) -> Params:
 
 def specs() -> list[ClientSpec]:
     """Of n images each, n from 1 on, and of data sets of their own: none is evaluated in another's place."""
-    return [ClientSpec.of(name, (task,), name, ("i",) * (1 + n)) for n, (name, task) in enumerate(TASKS.items())]
+    return [
+        ClientSpec.of(name, (task,), name, ("i",) * (1 + n), kept_back=("k",))
+        for n, (name, task) in enumerate(TASKS.items())
+    ]
 
 
 def make_trainer(client: ClientSpec) -> EvaluatedToy:
     """The more images, the further off is what the client predicts."""
     (task,) = client.tasks
     number = float(client.examples)
-    return EvaluatedToy(initial(task), [{task: (np.array([0.25, number / 4], np.float32), number)}])
+    batch = {task: (np.array([0.25, number / 4], np.float32), number)}
+    return EvaluatedToy(initial(task), [batch], kept_back=[batch])
 
 
 def federation(algorithm: Algorithm, **more: Any) -> Simulation:
@@ -166,11 +171,18 @@ DROP = Faults(on_client_failure="drop")
 BROKEN: Broken = {("fit", 2): ["d-1"], ("evaluate", 1): ["s-0"], ("fit", 3): ["d-0", "s-1"]}
 
 
-@pytest.mark.parametrize(
-    "algorithm",
-    [FedAvg(), FedPer(), MFed(correlation="update_cosine"), FedAMP(), FedHCA2(), MaTFL()],
-    ids=lambda algorithm: type(algorithm).__name__,
-)
+ALGORITHMS = {
+    "fedavg": FedAvg(),
+    "fedper": FedPer(),
+    "mfed": MFed(correlation="update_cosine"),
+    "judged": MFed(correlation_threshold="judged", judging=Judging(until=2, rounds=1, steps=1)),
+    "fedamp": FedAMP(),
+    "fedhca2": FedHCA2(),
+    "matfl": MaTFL(),
+}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
 def test_a_run_that_drops_clients_is_the_undisturbed_run_without_them(algorithm: Algorithm) -> None:
     """Bit for bit: what fails leaves no trace, neither in a mean nor in what a client keeps."""
     dropping = federation(algorithm, faults=DROP)
@@ -248,9 +260,7 @@ def test_a_failed_evaluation_counts_for_all_clients_that_are_told_by_it() -> Non
     alike = [replace(client, sources=tuple(replace(s, dataset="d") for s in client.sources)) for client in specs()]
     dropping = federation(FedAvg(), clients=alike, faults=DROP)
     broken: Broken = {("evaluate", 2): ["s-0"]}
-    with pytest.raises(
-        ClientError, match=r"^round 2: evaluate: 0 clients of saliency are left; allowed by faults.min_"
-    ):
+    with pytest.raises(ClientError, match=r"^round 2: evaluate: clients left of saliency: 0; allowed by faults.min_"):
         run_all(dropping, backend(dropping, broken=broken))
     steps, _ = followed(dropping, backend(dropping, broken=broken))
     assert [failure.clients for failure in failures(steps)] == [("s-0", "s-1")]
@@ -266,7 +276,7 @@ def test_a_round_with_too_few_clients_of_a_task_ends_the_run(least: int, is_ende
         assert (error, failure.outcome) == (None, "dropped")
         return
     assert str(error) == failure.error == (
-        "round 2: fit: 2 clients of depth are left; allowed by faults.min_clients_per_task: 3 at least; "
+        "round 2: fit: clients left of depth: 2; allowed by faults.min_clients_per_task: 3 at least; "
         "the last failure: d-1 is broken"
     )  # fmt: skip
     assert failure.outcome == "stopped"
