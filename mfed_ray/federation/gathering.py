@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mfed_ray.errors import ClientError, MfedError
+from mfed_ray.errors import ClientError, ClientLostError, MfedError
 from mfed_ray.federation.backend import Backend, Done, Job, Kind, Late
 from mfed_ray.federation.events import Evaluated, Failure, Progress, Waiting
 from mfed_ray.federation.faults import Clock, Faults, Outcome
@@ -56,7 +56,7 @@ class Gathering:
             if late := phase.open_jobs:
                 self.backend.abandon(late, again=outcome == "retried")
                 names = ", ".join(phase.concerned(late))
-                error = ClientError(
+                error = ClientLostError(
                     f"round {phase.round}: {phase.kind} of {names} did not end within faults.round_deadline, "
                     f"{self.faults.round_deadline:g} s"
                 )
