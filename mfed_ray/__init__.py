@@ -22,6 +22,7 @@ _HOMES = {
     "mfed_ray.errors": (
         "CheckpointError",
         "ClientError",
+        "ClientLostError",
         "ClientMemoryError",
         "ConfigError",
         "DataError",
@@ -32,6 +33,7 @@ _HOMES = {
         "ResultsWarning",
         "RunFolderError",
         "RunInterruptedError",
+        "StorageError",
         "SweepError",
         "WeightsError",
     ),

@@ -19,7 +19,8 @@ class Objects:
     float32 [N], the annotated areas in pixels, which COCO's size ranges and keypoint similarity go by; ``crowd``: bool
     [N], regions of many objects, which are neither trained on nor counted as missed.
     ``masks``: uint8 [N, H, W], 0 or 1; ``keypoints``: float32 [N, 17, 3], x, y and visibility (0 unlabelled, 1 hidden,
-    2 visible); each None where the task has none.
+    2 visible); each None where the task has none. ``image``: the image's number in its data set, by which COCOeval
+    orders images.
     """
 
     size: tuple[int, int]
@@ -29,6 +30,7 @@ class Objects:
     crowd: NDArray[np.bool_]
     masks: NDArray[np.uint8] | None = None
     keypoints: NDArray[np.float32] | None = None
+    image: int = 0
 
 
 @dataclass(frozen=True)

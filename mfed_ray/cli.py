@@ -28,6 +28,14 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Overrides, values in YAML: rounds=3 algorithm='{name: fedavg}'"),
 ]
 
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="package.module:Class",
+        help="An algorithm of one's own, whose code may run where a folder names it. Without, no folder's code runs.",
+    ),
+]
+
 Address = Annotated[
     str | None,
     typer.Option(
@@ -64,6 +72,7 @@ def run(
     """Run an experiment, or go on with it where its folder left off."""
     from mfed_ray.experiment import load_experiment
 
+    _import_from_here()
     checked = load_experiment(experiment, _on(address, overrides))  # before the imports that take seconds
     from mfed_ray.driver import run as run_experiment
     from mfed_ray.driver import start_beside
@@ -112,6 +121,7 @@ def sweep(
     from mfed_ray.sweep.run import run as run_sweep
     from mfed_ray.sweep_progress import following
 
+    _import_from_here()
     checked = load_sweep(file, overrides or [])
     place = out or str(Path("runs") / checked.name)
     draw = partial(open_datasets, processes=_processes(), on_progress=counting("drawing images"))
@@ -162,6 +172,7 @@ def report(
     form: Annotated[
         str, typer.Option("--format", help="html: one page that opens offline; png, svg or pdf: a file for each plot")
     ] = "html",
+    trust: Trust = None,
 ) -> None:
     """Show runs and sweeps: learning curves, Delta_m over hyper-parameters, correlations, costs, clients, pictures."""
     from mfed_ray.report import write_report
@@ -170,7 +181,7 @@ def report(
     found = load(paths)
     _warn(found.problems)
     target = out or Path("report.html" if form == "html" else "figures")
-    files = write_report(found, target, form)
+    files = write_report(found, target, form, _trusted(trust))
     size = sum(file.stat().st_size for file in files) / 1e6
     typer.echo(f"{target}: {len(files)} {'file' if len(files) == 1 else 'files'}, {size:.1f} MB")
 
@@ -181,6 +192,7 @@ def predict(
     client: Annotated[str, typer.Option(help="The client whose model predicts, for instance saliency-0.")],
     images: Annotated[Path, typer.Option(help="A folder of .jpg or .png images.")],
     out: Annotated[Path | None, typer.Option(help="A new folder (default: RUN/predictions/CLIENT).")] = None,
+    trust: Trust = None,
 ) -> None:
     """Write a client's predictions of images: COCO results, panoptic or label PNGs, and overlays to look at."""
     from mfed_ray.predict import predict as predict_images
@@ -188,7 +200,7 @@ def predict(
 
     target = out or run / "predictions" / client
     try:
-        folders = predict_images(run, client, images, target, counting("predicting images"))
+        folders = predict_images(run, client, images, target, counting("predicting images"), _trusted(trust))
     except KeyboardInterrupt:
         raise RunInterruptedError("interrupted; nothing was written, the same command starts over") from None
     for folder in folders:
@@ -215,19 +227,35 @@ def generate(
 
 @data.command()
 def check(root: Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.")]) -> None:
-    """Read everything in a data set's folder and list all that is wrong with it."""
+    """Read everything in a data set's folder: list all that is wrong with it, count its images and targets."""
     from mfed_ray.data.check import check as check_folder
+    from mfed_ray.data.check import contents
     from mfed_ray.progress import counting_by_file
 
     problems = check_folder(root, counting_by_file("checking"))
     for problem in problems:
         typer.echo(str(problem))
+    for line in contents(root):
+        typer.echo(line)
     if problems:
         counts = Counter(problem.kind for problem in problems)
         told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common())
         noun = "problem" if len(problems) == 1 else "problems"
         raise DataError(f"{root}: {len(problems)} {noun}: {told}")
     typer.echo(f"{root}: no problems")
+
+
+def _import_from_here() -> None:
+    """For algorithms of one's own; Ray gives its workers the same folder. Who only looks at results imports nothing
+    from where he stands, which may be the folder that he looks at."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+
+
+def _trusted(names: list[str] | None) -> list[str]:
+    if names:
+        _import_from_here()
+    return names or []
 
 
 def _processes() -> int:
@@ -249,6 +277,7 @@ def doctor(
     """Say what Ray, torch and this machine offer, and where an experiment's clients would go."""
     from mfed_ray.experiment import load_experiment
 
+    _import_from_here()
     checked = load_experiment(experiment, _on(address, overrides)) if experiment else None
     from mfed_ray.doctor import report
 
@@ -258,8 +287,6 @@ def doctor(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run ``mfed``. Exits with 0 when done, 1 when the run failed, 2 when the input is wrong, 130 when interrupted."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # algorithms of one's own; Ray gives its workers the same folder
     try:
         app(arguments)
     except MfedError as error:

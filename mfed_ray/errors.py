@@ -7,9 +7,11 @@ MfedError                 exit code 1: the run failed
 │   ├── PlacementError    resources asked for that no node has
 │   ├── WeightsError      a weights file that does not fit the encoder
 │   └── RunFolderError    a run folder that holds something else
-├── ClientError           a client failed while it trained or was evaluated
+├── ClientError           a client failed while it trained or was evaluated, and would fail again
+│   ├── ClientLostError   its process or node was lost, or it was late, which may pass
 │   └── ClientMemoryError for want of memory, which may pass
 ├── CheckpointError       an algorithm's state cannot be written
+├── StorageError          a disk is full, a network does not answer; what is there stays as it is
 ├── DriverError           the driver actor died
 ├── SweepError            trials of a sweep failed
 └── RunInterruptedError   exit code 130: the user stopped a run that can go on
@@ -22,12 +24,15 @@ class MfedError(Exception):
     """Base of every error that mfed_ray raises on purpose."""
 
     exit_code = 1
+    may_pass = True
+    """Whether the same command may come further another time."""
 
 
 class InputError(MfedError):
     """The user's input is wrong; the message says where, what, and what is allowed."""
 
     exit_code = 2
+    may_pass = False
 
 
 class ConfigError(InputError):
@@ -53,13 +58,29 @@ class RunFolderError(InputError):
 class ClientError(MfedError):
     """A client failed while it trained or was evaluated."""
 
+    may_pass = False
+
+
+class ClientLostError(ClientError):
+    """A client's process or node was lost, or did not answer in time."""
+
+    may_pass = True
+
 
 class ClientMemoryError(ClientError):
     """A client's process or GPU had no memory left for it."""
 
+    may_pass = True
+
 
 class CheckpointError(MfedError):
     """An algorithm keeps something in its state that a checkpoint cannot hold."""
+
+    may_pass = False
+
+
+class StorageError(MfedError):
+    """A run's folder cannot be written or reached at the moment: a full disk, a network that does not answer."""
 
 
 class DriverError(MfedError):

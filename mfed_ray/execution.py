@@ -3,11 +3,12 @@
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mfed_ray.environment import environment
-from mfed_ray.errors import ConfigError, RunFolderError
+from mfed_ray.errors import ConfigError, RunFolderError, StorageError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
@@ -16,7 +17,7 @@ from mfed_ray.federation.events import Event
 from mfed_ray.recording import is_finished, recorded
 from mfed_ray.results.run_folder import FREE_KEYS, RunFolder
 from mfed_ray.runtime.hosts import Host
-from mfed_ray.storage import Mirror, is_remote
+from mfed_ray.storage import Mirror, is_remote, shown
 
 Place = str | Path
 """Where a run's folder is: a path, or a URI as ``mfed_ray.storage`` knows them."""
@@ -31,7 +32,8 @@ def simulate(
     """
     with _workplace(place) as (path, keep):
         folder, config = RunFolder(path), experiment.resolved()
-        folder.check(config, FREE_KEYS, _with_defaults)
+        completed = partial(_with_defaults, trusted=experiment.algorithm_name)
+        folder.check(config, FREE_KEYS, completed)
         if is_finished(folder, experiment.rounds, experiment.evaluation.stages):
             return
         located = experiment.located(directory)
@@ -41,14 +43,18 @@ def simulate(
         _ = simulation.start  # before anything is written: the algorithm may refuse these clients
         backend = host.backend(located, simulation.everybody)
         with folder.locked(patience):
-            run, started = identity(experiment), environment(directory)
-            yield from recorded(simulation, backend, folder, config, run, started, start.headlines, keep)
+            folder.check(config, FREE_KEYS, completed)  # again: another run may have begun here meanwhile
+            run, started, checkpoints = identity(experiment), environment(directory), experiment.checkpoints
+            yield from recorded(simulation, backend, folder, config, run, started, start.headlines, checkpoints, keep)
 
 
-def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A run's config with the keys that came after it was made; as it is where it cannot be read any more."""
+def _with_defaults(config: Mapping[str, Any], trusted: str) -> Mapping[str, Any]:
+    """A run's config with the keys that came after it was made; as it is where it cannot be read any more.
+
+    Of the user's own algorithms, only the ``trusted`` one is imported: that which the caller asks for.
+    """
     try:
-        return parse_experiment(config).resolved()
+        return parse_experiment(config, [trusted]).resolved()
     except ConfigError:
         return config
 
@@ -65,5 +71,5 @@ def _workplace(place: Place) -> Iterator[tuple[Path, Callable[[], None]]]:
         mirror.pull(folder)
         try:
             yield folder, lambda: mirror.push(folder)
-        except RunFolderError as error:
-            raise RunFolderError(str(error).replace(scratch, str(place))) from error
+        except (RunFolderError, StorageError) as error:
+            raise type(error)(str(error).replace(scratch, shown(place))) from error

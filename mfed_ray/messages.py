@@ -64,6 +64,8 @@ class ClientSpec:
     held_out_ids: tuple[str, ...]
     model: str = ""
     """What tells its model from others of its tasks; empty where that is the usual one, or they have only one."""
+    skipped: tuple[str, ...] = ()
+    """Images, to train on or held out, that cannot be read and are left out."""
 
     @classmethod
     def of(
@@ -76,9 +78,11 @@ class ClientSpec:
         kept_back: tuple[str, ...] = (),
         withheld: tuple[str, ...] = (),
         model: str = "",
+        skipped: tuple[str, ...] = (),
     ) -> "ClientSpec":
         """An ordinary client, which trains on images of its own."""
-        return cls(name, tasks, (Source(name, tasks, dataset, train_ids, kept_back, withheld),), held_out_ids, model)
+        source = Source(name, tasks, dataset, train_ids, kept_back, withheld)
+        return cls(name, tasks, (source,), held_out_ids, model, skipped)
 
     @property
     def group(self) -> str:

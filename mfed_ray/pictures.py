@@ -1,7 +1,7 @@
 """A run in pictures: image, ground truth, and what a client's model says of it before and after federation."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -49,13 +49,14 @@ class Pictures:
     after: NDArray[np.uint8]
 
 
-def draw_pictures(run: Path) -> list[Pictures]:
+def draw_pictures(run: Path, trusted: Collection[str] = ()) -> list[Pictures]:
     """One image for each task of a run: the first with objects that its first client holds out; the same every time.
 
-    Raises InputError where the run has no finished round, or its data or weights are not there.
+    ``trusted``: as of ``mfed_ray.predict.predict``. Raises InputError where the run has no finished round, or its data
+    or weights are not there.
     """
     folder = RunFolder(run)
-    experiment = located_experiment(folder)
+    experiment = located_experiment(folder, trusted)
     _check_data(experiment)
     last = last_round(folder)
     torch.set_num_threads(experiment.runtime.threads_per_client)
@@ -73,10 +74,13 @@ def draw_pictures(run: Path) -> list[Pictures]:
 
 
 def _check_data(experiment: Experiment) -> None:
-    """Only a run may generate a data set."""
+    """Only a run may generate a data set: into a folder that is not there, or empty."""
     for name, data in experiment.data.items():
-        if not Path(data.root).is_dir():
-            raise DataError(f"data.{name}: {data.root}: no such folder; expected the images that the run was made with")
+        root = Path(data.root)
+        if not root.is_dir() or not any(root.iterdir()):
+            raise DataError(
+                f"data.{name}: {root}: no such folder, or an empty one; expected the images that the run was made with"
+            )
 
 
 def _example(dataset: Dataset, experiment: Experiment, client: ClientSpec) -> Sample:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.loaded_model import LoadedModel
-from mfed_ray.messages import ClientSpec, State
+from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.predictions.coco_results import image_id
 from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, RunFolder
 from mfed_ray.tasks import get_task
@@ -28,16 +28,23 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def predict(
-    run: Path, client: str, images: Path, out: Path, on_progress: Callable[[int, int], None] | None = None
+    run: Path,
+    client: str,
+    images: Path,
+    out: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+    trusted: Collection[str] = (),
 ) -> list[Path]:
     """Write the client's predictions of every image in a folder into ``out``/TASK; the folders, one per task.
 
     The model is the client's as its next round would start. What the files are is said by ``mfed_ray.predictions``.
-    ``out`` appears when all of it is written. Raises ConfigError for an unknown client, RunFolderError where there is
-    no run or no finished round, DataError for the images and for an ``out`` that is taken or cannot be written.
+    ``out`` appears when all of it is written. ``trusted``: the algorithms ``package.module:Class`` that may be imported
+    where the folder names them. Raises ConfigError for an unknown client or an untrusted algorithm, RunFolderError
+    where there is no run or no finished round, DataError for the images and for an ``out`` that is taken or cannot be
+    written.
     """
     folder = RunFolder(run)
-    experiment = located_experiment(folder)
+    experiment = located_experiment(folder, trusted)
     found = _images(images)
     with _writing(out):
         _check_free(out)
@@ -47,12 +54,13 @@ def predict(
     return [out / task for task in model.module.tasks]
 
 
-def located_experiment(folder: RunFolder) -> Experiment:
+def located_experiment(folder: RunFolder, trusted: Collection[str] = ()) -> Experiment:
     """The run's experiment, with paths as where it was last started; its device may not be on this machine.
 
-    Raises RunFolderError where there is no run, ConfigError for a config that this version cannot run.
+    Raises RunFolderError where there is no run, ConfigError for a config that this version cannot run, or whose
+    algorithm is neither the package's own nor ``trusted``.
     """
-    experiment = parse_experiment(folder.read_config())
+    experiment = parse_experiment(folder.read_config(), trusted)
     starts = folder.read_json(ENVIRONMENT) or [{}]
     runtime = experiment.runtime.model_copy(update={"device": "auto"})
     return experiment.located(Path(starts[-1].get("directory", Path.cwd()))).model_copy(update={"runtime": runtime})
@@ -154,12 +162,27 @@ def last_round(folder: RunFolder) -> Checkpoint:
 
 
 def deploy(model: LoadedModel, experiment: Experiment, client: ClientSpec, last: Checkpoint) -> None:
-    """Set the model to what the client's next round would start with. Raises RunFolderError where the state has not."""
+    """Set the model to what the client's next round would start with.
+
+    Raises RunFolderError where the checkpoint lacks it, or has it in other shapes than the config's model.
+    """
     try:
         instruction = experiment.algorithm.instruct(last.server, client, last.round + 1)
-        model.load(last.clients.get(client.name, State()), *instruction.load)
+        state = last.clients.get(client.name, State())
+        _check_shapes(model, last.round, [state.params.get("model", {}), *instruction.load])
+        model.load(state, *instruction.load)
     except KeyError as error:
         raise RunFolderError(
             f"the checkpoint of round {last.round} has no {error} for client {client.name}: another version of "
             "mfed_ray wrote it; run the experiment again"
         ) from error
+
+
+def _check_shapes(model: LoadedModel, number: int, trees: Iterable[Params]) -> None:
+    expected = {name: value.shape for name, value in model.initial.items()}
+    for name, value in (item for tree in trees for item in tree.items()):
+        if value.shape != expected.get(name, value.shape):
+            raise RunFolderError(
+                f"the checkpoint of round {number} does not fit the config: {name} has the shape "
+                f"{list(value.shape)}, expected {list(expected[name])}; put the run's own config.yaml back"
+            )

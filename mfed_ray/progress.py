@@ -12,10 +12,22 @@ from rich.text import Text
 
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Headline
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.events import Evaluated, Event, Failure, Notice, Progress, Trained, Waiting, ends_round, named
+from mfed_ray.federation.events import (
+    Evaluated,
+    Event,
+    Failure,
+    Notice,
+    Progress,
+    Resumed,
+    Trained,
+    Waiting,
+    ends_round,
+    named,
+)
 from mfed_ray.registry import find
 from mfed_ray.results.built_in import HEADLINES
 from mfed_ray.results.headline import Scores, scores
+from mfed_ray.storage import shown
 
 _SHOWN = 8
 """Failures below the live table."""
@@ -24,7 +36,8 @@ _SHOWN = 8
 def show(events: Iterator[Event], experiment: Experiment, folder: str | Path) -> None:
     """Follow a run to its end."""
     console = Console()
-    title = f"{experiment.name}: {experiment.algorithm_name}, seed {experiment.seed}, in {folder}"
+    place = shown(folder)
+    title = f"{experiment.name}: {experiment.algorithm_name}, seed {experiment.seed}, in {place}"
     board = _Board(experiment, title)
     if console.is_terminal:
         with Live(board.render(), console=console, refresh_per_second=4) as live:
@@ -39,7 +52,7 @@ def show(events: Iterator[Event], experiment: Experiment, folder: str | Path) ->
             if ends_round(event):
                 console.print(Text(board.line()), soft_wrap=True)
     if not board.history:
-        console.print(Text(f"already finished: {experiment.rounds} rounds in {folder}"), soft_wrap=True)
+        console.print(Text(f"already finished: {experiment.rounds} rounds in {place}"), soft_wrap=True)
 
 
 def counting(label: str) -> Callable[[int, int], None]:
@@ -138,7 +151,7 @@ class _Board:
         elif isinstance(event, Progress):
             self._status = f"round {event.round}/{self._rounds}: {event.phase} {event.done}/{event.total} clients"
         else:
-            lines = event.notes if isinstance(event, Trained) else ()
+            lines = event.notes if isinstance(event, Trained | Resumed) else ()
             self._told += lines
             if ends_round(event):
                 self._last = event.round

@@ -1,25 +1,80 @@
 """Places on this machine or anywhere else: a path, or a URI that pyarrow or fsspec knows (``s3://bucket/runs``)."""
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
+from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import fs
 
-from mfed_ray.errors import RunFolderError
+from mfed_ray.errors import MfedError, RunFolderError, StorageError
 
 T = TypeVar("T")
 
 _CHECKPOINTS, _INDEX = "checkpoints", "index.json"  # a checkpoint's folder is complete when it has its index
 _THREADS = 8
+_WRONG = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ValueError)
+_HIDDEN = "***"
+_SECRET = 4  # characters of a secret that is looked for in errors; shorter ones stand in any text
+_URI = re.compile(r"\w[\w+.-]*://[^\s'\"()]+")
 _ATOMIC = ("s3", "gcs", "abfs")  # an object appears when it is whole; elsewhere a file is renamed when it is
 
 
 def is_remote(place: str | Path) -> bool:
     """Whether the place is a URI."""
     return "://" in str(place)
+
+
+def shown(place: str | Path) -> str:
+    """The place as it may be shown: a URI without what may be secret, who asks (``user:password@``) and its options.
+
+    Where an ``@`` may end a password or stand in a path, all before it is left out.
+    """
+    scheme, mark, rest = str(place).partition("://")
+    if not mark:
+        return scheme
+    user = _user(rest)
+    path, query, _ = rest[len(user) :].partition("?")
+    return scheme + mark + (f"{_HIDDEN}@" if user else "") + path + (query and f"?{_HIDDEN}")
+
+
+def reason(error: Exception, place: str) -> str:
+    """What an error at the place says, as one line without the place's secrets.
+
+    Its cause would tell them in a traceback: whoever raises it again does so ``from None``.
+    """
+    text = " ".join(str(error).split()).replace(place, shown(place))
+    for secret in sorted(_secrets(place), key=len, reverse=True):
+        text = text.replace(secret, _HIDDEN)
+    return _URI.sub(lambda uri: shown(uri[0]), text)
+
+
+def refusal(error: Exception, place: str, verb: str, *, was_there: bool = False) -> MfedError:
+    """What to raise ``from None`` where a place cannot be ``verb``, for instance read.
+
+    RunFolderError where the place is wrong: nothing there, a file for a folder, no permission. StorageError where it
+    does not answer at the moment, whatever the file system says of a place that ``was_there`` before.
+    """
+    kind = RunFolderError if isinstance(error, _WRONG) and not was_there else StorageError
+    return kind(f"{shown(place)}: cannot be {verb} ({reason(error, place)})")
+
+
+def _user(rest: str) -> str:
+    """``user:password@`` at the beginning of what follows a URI's scheme, whatever is unquoted in the password."""
+    server = rest.partition("/")[0]
+    return rest[: rest.rfind("@") + 1] if "@" in server or ":" in server else ""
+
+
+def _secrets(place: str) -> set[str]:
+    """The parts of what ``shown`` leaves out, as they stand in the URI and unquoted."""
+    rest = place.partition("://")[2]
+    user = _user(rest)
+    options = rest[len(user) :].partition("?")[2]
+    parts = [*user.rstrip("@").split(":"), *(pair.partition("=")[2] for pair in options.split("&"))]
+    return {form for part in parts for form in (part, unquote(part)) if len(form) >= _SECRET}
 
 
 def below(place: str, name: str) -> str:
@@ -46,9 +101,9 @@ def _through_fsspec(place: str, first: Exception) -> tuple[fs.FileSystem, str]:
         system, path = fsspec.core.url_to_fs(place)
     except (OSError, ValueError, ImportError) as error:
         raise RunFolderError(
-            f"{place}: cannot be reached ({_line(first)}; {_line(error)}); expected a path, or a URI that pyarrow or "
-            "fsspec knows, as s3://bucket/folder"
-        ) from error
+            f"{shown(place)}: cannot be reached ({reason(first, place)}; {reason(error, place)}); expected a path, or a "
+            "URI that pyarrow or fsspec knows, as s3://bucket/folder"
+        ) from None
     return fs.PyFileSystem(fs.FSSpecHandler(system)), path
 
 
@@ -59,11 +114,18 @@ def files_below(system: fs.FileSystem, root: str) -> dict[str, fs.FileInfo]:
     return {info.path[start:]: info for info in found if info.type == fs.FileType.File}
 
 
+def _check_inside(names: Iterable[str]) -> None:
+    """Raises ValueError for a name that leads out of the folder: an object store allows any text as a name."""
+    for name in names:
+        if {"", ".", ".."} & set(name.split("/")):
+            raise ValueError(f"has a file named {name!r}, which would lie outside of its folder")
+
+
 class Mirror:
     """A place that holds a copy of a local folder, such that whoever finds it at any moment can go on from it.
 
     Whatever has a name that begins with a dot stays where it is. A folder ``checkpoints/round_NNNNNN`` counts only with
-    its ``index.json``, which is sent after all else and removed before all else. Raises RunFolderError where the place
+    its ``index.json``, which is sent after all else and removed before all else. Raises as ``refusal`` where the place
     cannot be read or written.
     """
 
@@ -74,7 +136,7 @@ class Mirror:
 
     def pull(self, folder: Path) -> None:
         """Make the folder equal to the place: what is not there, is not in the folder afterwards either."""
-        remote = _complete(self._try("read", lambda: files_below(self._system, self._root)))
+        remote = self._try("read", self._listed)
         folder.mkdir(parents=True, exist_ok=True)
         for name in _states(folder).keys() - remote:
             (folder / name).unlink()
@@ -94,6 +156,11 @@ class Mirror:
         for names in reversed(_in_order(self._same.keys() - local)):
             self._each("written to", lambda name: self._system.delete_file(self._path(name)), names)
         self._same = local
+
+    def _listed(self) -> set[str]:
+        names = files_below(self._system, self._root)
+        _check_inside(names)
+        return _complete(names)
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
@@ -120,12 +187,12 @@ class Mirror:
     def _try(self, verb: str, do: Callable[[], T]) -> T:
         try:
             return do()
-        except (OSError, pa.ArrowException) as error:
-            raise RunFolderError(f"{self._place}: cannot be {verb} ({_line(error)})") from error
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise refusal(error, self._place, verb, was_there=bool(self._same)) from None
 
 
 def read_text(place: str) -> str | None:
-    """A text file at a path or URI; None where there is none. Raises RunFolderError where it cannot be read."""
+    """A text file at a path or URI; None where there is none. Raises as ``refusal``."""
     system, path = locate(place)
     try:
         with system.open_input_stream(path) as stream:
@@ -133,11 +200,11 @@ def read_text(place: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunFolderError(f"{place}: cannot be read ({_line(error)})") from error
+        raise refusal(error, place, "read") from None
 
 
 def replace_text(place: str, text: str) -> None:
-    """Write a text file at a path or URI, whole or not at all. Raises RunFolderError where that is not possible."""
+    """Write a text file at a path or URI, whole or not at all. Raises as ``refusal``."""
     system, path = locate(place)
     target = PurePosixPath(path)
     written = path if system.type_name in _ATOMIC else str(target.with_name(f".{target.name}.tmp"))
@@ -148,7 +215,7 @@ def replace_text(place: str, text: str) -> None:
         if written != path:
             system.move(written, path)
     except (OSError, pa.ArrowException) as error:
-        raise RunFolderError(f"{place}: cannot be written to ({_line(error)})") from error
+        raise refusal(error, place, "written to") from None
 
 
 _State = tuple[int, int]  # size and time of the last change: a file that is replaced gets another
@@ -185,7 +252,3 @@ def _drop_empty(folder: Path, root: Path) -> None:
     while folder != root and not any(folder.iterdir()):
         folder.rmdir()
         folder = folder.parent
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.text import Text
 
+from mfed_ray.storage import shown
 from mfed_ray.sweep import Sweep
 from mfed_ray.sweep.points import label
 from mfed_ray.sweep.tuning import TrialEvent
@@ -13,7 +14,7 @@ from mfed_ray.sweep.tuning import TrialEvent
 def following(sweep: Sweep, place: str) -> Callable[[TrialEvent], None]:
     """A callback that tells a sweep: a line for each trial that ends; on a terminal also where the others are."""
     console = Console()
-    console.print(Text(f"{sweep.name}: {sweep.search.method} search, in {place}"), soft_wrap=True)
+    console.print(Text(f"{sweep.name}: {sweep.search.method} search, in {shown(place)}"), soft_wrap=True)
 
     def tell(event: TrialEvent) -> None:
         entry = event.entry

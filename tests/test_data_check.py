@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mfed_ray.cli import main
-from mfed_ray.data.check import check
+from mfed_ray.data.check import check, contents
 from mfed_ray.driver import run
 from mfed_ray.errors import DataError
 from mfed_ray.experiment import Experiment
@@ -115,6 +115,8 @@ def test_a_generated_folder_has_no_problems(
     code, told, errors = mfed(capsys, "check", root)
     assert (code, errors) == (0, "")
     assert f"{root}: no problems" in told
+    counted = {line.partition(";")[0] for line in told.splitlines() if " images; " in line}
+    assert {line.partition(":")[0] for line in counted} == {"train", "val"}
 
 
 def test_real_pascal_context_has_no_problems(shared: Path) -> None:
@@ -129,6 +131,78 @@ def test_a_broken_label_of_pascal_context_is_named(scenes: Path, tmp_path: Path)
     (problem,) = check(root)
     assert (problem.kind, problem.id) == ("unreadable target", path.stem)
     assert f"{path}: cannot be decoded as an image" in str(problem)
+
+
+def test_tasks_and_image_counts_are_named(shared: Path) -> None:
+    assert list(contents(shared / "data/pascal_mini")) == [
+        "train: 9 images; edge_detection 9, human_parts 2, saliency 9, semantic_segmentation 9",
+        "val: 9 images; edge_detection 9, human_parts 6, saliency 9, semantic_segmentation 9",
+    ]
+
+
+def _list(root: Path, split: str) -> Path:
+    return root / f"ImageSets/Context/{split}.txt"
+
+
+def _add(root: Path, split: str, image_id: str) -> None:
+    path = _list(root, split)
+    path.write_text(path.read_text() + f"{image_id}\n")
+
+
+def _first(root: Path, split: str = "train") -> str:
+    return _list(root, split).read_text().split()[0]
+
+
+def _remove_labels(root: Path) -> None:
+    for folder in ("semseg/VOC12", "human_parts", "sal_distill", "normals_distill", "pascal-context/trainval"):
+        next((root / folder).glob(f"{_first(root)}.*")).unlink()
+
+
+def _without_saliency(root: Path) -> None:
+    for path in (root / "sal_distill").iterdir():
+        path.unlink()
+
+
+def _empty_labels(root: Path) -> None:
+    for path in (root / "sal_distill").iterdir():
+        Image.new("L", (32, 32)).save(path)
+
+
+PASCAL_FAULTS: list[tuple[Callable[[Path], Any], str, str]] = [
+    (lambda root: shutil.rmtree(root / "ImageSets"), "missing split", "train.txt: no file for split 'train', this"),
+    (lambda root: _list(root, "val").unlink(), "missing split", "val.txt: no file for split 'val', this"),
+    (lambda root: _list(root, "val").write_bytes(b"\xff\n"), "missing split", "cannot be read as a list of image ids"),
+    (lambda root: _add(root, "train", "nobody"), "missing image file", "nobody.jpg: nobody: file not found, train.txt"),
+    (lambda root: _add(root, "val", "x" * 300), "unreadable target", "cannot be decoded as an image"),
+    (_remove_labels, "no target", "has no label of any of edge_detection, human_parts, saliency, semantic_"),
+    (lambda root: _add(root, "train", _first(root)), "duplicate image id", "listed 2 times, must be once"),
+    (lambda root: _add(root, "val", _first(root)), "duplicate image id", "train.txt lists it too, must be in one"),
+    (
+        _without_saliency,
+        "task without targets",
+        "val.txt: none of 8 images has a label of saliency with anything but 0 and void",
+    ),
+    (_empty_labels, "task without targets", "has a label of saliency with anything but 0 and void"),
+]
+
+
+@pytest.mark.parametrize(("change", "kind", "message"), PASCAL_FAULTS)
+def test_faults_of_a_pascal_context_folder(
+    scenes: Path, tmp_path: Path, change: Callable[[Path], Any], kind: str, message: str
+) -> None:
+    root = tmp_path / "pascal"
+    shutil.copytree(scenes, root)
+    change(root)
+    problems = check(root)
+    assert {problem.kind for problem in problems} == {kind}
+    assert any(message in str(problem) for problem in problems), problems
+
+
+def test_a_split_that_is_missing_is_not_counted(scenes: Path, tmp_path: Path) -> None:
+    root = tmp_path / "pascal"
+    shutil.copytree(scenes, root)
+    _list(root, "val").unlink()
+    assert list(contents(root))[1] == "val: cannot be counted"
 
 
 def test_a_folder_of_neither_layout(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "mfed_ray"
 
 ROWS = [
-    ["errors", "evaluation", "messages", "section"],
+    ["durable", "errors", "evaluation", "locks", "messages", "section"],
     ["params", "seeds", "averages", "registry"],
     ["algorithms"],
     ["federation"],

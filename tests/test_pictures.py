@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from numpy.typing import NDArray
 
 from mfed_ray.data.coco import Coco
@@ -158,8 +159,21 @@ def test_what_is_missing_is_one_sentence(dense: Path, scenes: Path, tmp_path: Pa
     shutil.copytree(dense, tmp_path / "moved")
     config = (dense / "config.yaml").read_text().replace(str(scenes), "gone")
     (tmp_path / "moved" / "config.yaml").write_text(config)
-    with pytest.raises(DataError, match=r"data\.scenes: .*/gone: no such folder; expected the images that the run was"):
+    told = r"data\.scenes: .*/gone: no such folder, or an empty one; expected the images that the run was made with"
+    with pytest.raises(DataError, match=told):
         draw_pictures(tmp_path / "moved")
+
+
+def test_nobodys_folder_is_filled_by_looking_at_a_run(dense: Path, tmp_path: Path) -> None:
+    """A run that generates its images does so where its config says."""
+    shutil.copytree(dense, tmp_path / "run")
+    (tmp_path / "mine").mkdir()
+    config = yaml.safe_load((dense / "config.yaml").read_text())
+    config["data"]["scenes"] = {"format": "generated", "root": str(tmp_path / "mine"), "images": 4, "size": 32}
+    (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(DataError, match="mine: no such folder, or an empty one"):
+        draw_pictures(tmp_path / "run")
+    assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_a_state_of_another_version_is_one_sentence(dense: Path, tmp_path: Path) -> None:

@@ -1,15 +1,23 @@
 """What is written beside the next round: in order, one at a time, told when it is there."""
 
+import os
 import threading
+import time
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mfed_ray.algorithms.contract import Diagnostics
-from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Step, Trained, Waiting
+from mfed_ray.errors import StorageError
+from mfed_ray.federation import checkpoint
+from mfed_ray.federation.checkpoint import Checkpoint, Checkpoints
+from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Resumed, Step, Trained, Waiting
 from mfed_ray.messages import State
 from mfed_ray.recording import written
+from tests.results.conftest import whole_table
+from tests.toy_run import files_of, same, toy_run
 
 
 def round_of(number: int) -> Evaluated:
@@ -107,3 +115,68 @@ def test_a_trained_round_is_written_with_its_state_and_told_without() -> None:
 
     assert list(written(source(), lambda *given: seen.append(given))) == [trained]
     assert seen == [(trained, state)]
+
+
+def test_a_damaged_checkpoint_is_told_and_the_run_ends_as_it_would_have(tmp_path: Path) -> None:
+    broken, straight = tmp_path / "broken", tmp_path / "straight"
+    for _ in toy_run(straight, Checkpoints()):
+        pass
+    events = toy_run(broken, Checkpoints())
+    while not (isinstance(event := next(events), Trained) and event.round == 1):
+        pass
+    events.close()  # what was under way is written meanwhile
+    last = checkpoint.latest_round(broken / "checkpoints")
+    assert last in (1, 2)
+    os.truncate(broken / "checkpoints" / f"round_{last:06d}" / "server.safetensors", 10)
+    first, *others = toy_run(broken, Checkpoints())
+    assert isinstance(first, Resumed)
+    assert first.notes == [
+        f"{broken}/checkpoints/round_{last:06d}: the checkpoint cannot be read (server.safetensors is not what was "
+        f"written); going on from round {last - 1}"
+    ]
+    assert [event.round for event in others if isinstance(event, Trained)] == [*range(last, 4)]
+    ends = [checkpoint.load_latest(folder / "checkpoints") for folder in (broken, straight)]
+    assert ends[0] is not None
+    assert ends[1] is not None
+    assert same(ends[0], ends[1])
+    pd.testing.assert_frame_equal(whole_table(broken, "metrics"), whole_table(straight, "metrics"))
+    assert whole_table(broken, "rounds")["round"].tolist() == [0, 1, 2, 3]
+
+
+def test_checkpoints_come_as_often_as_asked_for_and_after_the_last_round(tmp_path: Path) -> None:
+    seen = set[str]()
+    for _ in toy_run(tmp_path, Checkpoints(every=2, keep=1)):
+        seen |= {path.name for path in (tmp_path / "checkpoints").glob("round_*")}
+    assert seen == {"round_000000", "round_000002", "round_000003"}
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["round_000003"]
+
+
+def test_a_full_disk_is_told_in_words_and_the_same_run_goes_on(tmp_path: Path) -> None:
+    events = toy_run(tmp_path, Checkpoints())
+    while not (isinstance(event := next(events), Evaluated) and event.round == 1):
+        pass
+    message = (
+        rf"^{tmp_path}: cannot be written to \(.*File too large.*\); make room there, and .* goes on from round \d, "
+    )
+    with pytest.raises(StorageError, match=message), files_of(300):
+        for _ in events:
+            pass
+    last = checkpoint.load_latest(tmp_path / "checkpoints")
+    assert last is not None
+    assert last.round in (1, 2)
+    assert [event.round for event in toy_run(tmp_path, Checkpoints()) if isinstance(event, Trained)][-1] == 3
+
+
+def test_nothing_is_written_after_what_could_not_be() -> None:
+    done: list[int] = []
+
+    def write(event: Trained | Evaluated | Failure, state: Checkpoint | None) -> None:
+        assert state is None
+        if event.round == 1:
+            time.sleep(0.1)  # round 2 waits behind it
+            raise OSError("disk full")
+        done.append(event.round)
+
+    with pytest.raises(OSError, match=r"^disk full$"):
+        rounds(written(steps(0, 1, 2, 3), write))
+    assert done == [0]

@@ -1,11 +1,14 @@
 import re
+import traceback
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import fsspec  # type: ignore[import-untyped]
 import pytest
 
-from mfed_ray.errors import RunFolderError
-from mfed_ray.storage import Mirror, files_below, is_remote, locate
+from mfed_ray.errors import RunFolderError, StorageError
+from mfed_ray.storage import Mirror, files_below, is_remote, locate, reason, refusal, shown
 
 
 @pytest.fixture(params=["file", "local", "memory"])
@@ -178,7 +181,7 @@ def test_a_push_that_fails_leaves_a_place_to_go_on_from(folder: Path, tmp_path: 
     put(folder, "metrics.parquet", "two")
     checkpoint(folder, 2)
     message = f"^file://{re.escape(str(remote))}: cannot be written to \\(.*server.json"
-    with pytest.raises(RunFolderError, match=message):
+    with pytest.raises(StorageError, match=message):
         mirror.push(folder)
     left = {name: text for name, text in here(remote).items() if not Path(name).name.startswith(".")}
     assert left == {**FIRST, "metrics.parquet": "two"}
@@ -196,7 +199,7 @@ def test_a_checkpoint_that_is_half_removed_does_not_count(folder: Path, tmp_path
     state.unlink()
     state.mkdir()  # which cannot be removed as a file
     checkpoint(folder, 2)
-    with pytest.raises(RunFolderError, match="cannot be written to"):
+    with pytest.raises(StorageError, match="cannot be written to"):
         mirror.push(folder)
     assert not (state.parent / "index.json").exists()
 
@@ -208,3 +211,79 @@ def test_a_place_below_a_file_is_refused(folder: Path, tmp_path: Path) -> None:
         Mirror(place).push(folder)
     with pytest.raises(RunFolderError, match=f"^file://{re.escape(str(tmp_path))}/file: cannot be read \\(.*"):
         Mirror(f"file://{tmp_path}/file").pull(tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("s3://KEY:pass@bucket/runs/a", "s3://***@bucket/runs/a"),
+        ("s3://KEY:pa/ss@bucket/runs", "s3://***@bucket/runs"),
+        ("s3://KEY:pa?s's@bucket/runs?region=x", "s3://***@bucket/runs?***"),
+        ("https://token@host/x?sig=abc&expires=1", "https://***@host/x?***"),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),
+        ("hdfs://host:8020/runs", "hdfs://host:8020/runs"),
+        ("runs/a?b@c", "runs/a?b@c"),
+        (Path("/runs/a"), "/runs/a"),
+    ],
+)
+def test_a_place_is_shown_without_what_may_be_secret(place: str | Path, told: str) -> None:
+    assert shown(place) == told
+
+
+def test_an_error_is_told_without_the_secrets_of_its_place() -> None:
+    """Whether it has the whole URI, another of the place, or the secret alone, as it stands there or unquoted."""
+    place = "s3://KEYID:se%2Fcret@bucket/runs?session=abcd1234"
+    error = OSError(f"GET {place}\n'{place}/x' and s3://u:p@other/y?z=1 KEYID se/cret se%2Fcret abcd1234 is wrong")
+    assert reason(error, place) == (
+        "GET s3://***@bucket/runs?*** 's3://***@bucket/runs?***' and s3://***@other/y?*** *** *** *** *** is wrong"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["bogus", "s3"])
+def test_no_secret_stands_in_a_refusal_or_its_causes(scheme: str) -> None:
+    secrets = [uuid4().hex for _ in range(3)]
+    place = "{}://{}:{}@x/y?unheard={}".format(scheme, *secrets)
+    with pytest.raises(RunFolderError, match=rf"^{scheme}://\*\*\*@x/y\?\*\*\*: cannot be reached ") as refused:
+        Mirror(place)
+    told = "".join(traceback.format_exception(refused.value))
+    assert not any(secret in told for secret in secrets)
+
+
+@pytest.mark.parametrize("name", ["//etc/passwd", "/../outside", "/checkpoints/../../outside", "/./metrics.parquet"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(name: str, tmp_path: Path) -> None:
+    """An object's name may be any text. Nothing is fetched, wherever the others lead."""
+
+    class Store(fsspec.AbstractFileSystem):  # type: ignore[misc] # fsspec has no types
+        protocol = "hostile"
+
+        def info(self, path: str, **_: Any) -> dict[str, Any]:
+            return {"name": path, "type": "directory", "size": 0}
+
+        def find(self, path: str, *_: Any, **__: Any) -> dict[str, Any]:
+            found = (f"{path}{one}" for one in ("/metrics.parquet", name))
+            return {one: {"name": one, "type": "file", "size": 1} for one in found}
+
+    fsspec.register_implementation("hostile", Store, clobber=True)
+    with pytest.raises(RunFolderError, match=rf"^hostile://bucket/run: cannot be read \(has a file named '{name[1:]}'"):
+        Mirror("hostile://bucket/run").pull(tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+WRONG = [FileNotFoundError("gone"), NotADirectoryError("a file"), PermissionError("denied"), ValueError("bad option")]
+SILENT = [
+    OSError("When reading: AWS Error NETWORK_CONNECTION during GetObject operation: curlCode: 28, Timeout was reached"),
+    TimeoutError("timed out"),
+    ConnectionResetError("reset by peer"),
+]
+
+
+@pytest.mark.parametrize("error", [*WRONG, *SILENT])
+def test_a_wrong_place_is_wrong_input_and_one_that_does_not_answer_may_pass(error: Exception) -> None:
+    kind = StorageError if error in SILENT else RunFolderError
+    told = refusal(error, "s3://bucket/run", "read")
+    assert (type(told), told.may_pass, told.exit_code) == (kind, kind is StorageError, 1 if kind is StorageError else 2)
+    assert str(told) == f"s3://bucket/run: cannot be read ({error})"
+
+
+def test_a_place_that_was_there_is_not_wrong_when_it_is_gone() -> None:
+    assert isinstance(refusal(FileNotFoundError("gone"), "s3://bucket/run", "read", was_there=True), StorageError)

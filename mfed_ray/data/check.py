@@ -1,11 +1,13 @@
-"""All that is wrong with a data set's folder, at once."""
+"""All that is wrong with a data set's folder, at once, and what it holds."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from mfed_ray.data import coco
-from mfed_ray.data.coco import OnProgress, Problem
+from mfed_ray.data import coco, pascal_check
+from mfed_ray.data.coco import Coco, OnProgress, Problem
 from mfed_ray.data.coco.layout import is_folder
 from mfed_ray.data.pascal_context import PascalContext
+from mfed_ray.data.sample import Dataset
 from mfed_ray.errors import DataError
 
 
@@ -14,25 +16,26 @@ def check(root: str | Path, on_progress: OnProgress | None = None) -> list[Probl
 
     Raises DataError if it is neither, or cannot be looked at.
     """
-    if is_folder(Path(root) / "annotations"):
+    if _is_coco(root):
         return coco.check(root, on_progress)
-    dataset = PascalContext(root)
-    problems: list[Problem] = []
-    for path in sorted((dataset.root / "ImageSets" / "Context").glob("*.txt")):
-        image_ids = dataset.image_ids(path.stem)
-        for done, image_id in enumerate(image_ids, start=1):
-            problems += _unreadable(dataset, path, image_id)
-            if on_progress is not None:
-                on_progress(path, done, len(image_ids))
-    return problems
+    return pascal_check.check(root, on_progress)
 
 
-def _unreadable(dataset: PascalContext, listed_in: Path, image_id: str) -> list[Problem]:
-    problems = []
-    for task in sorted(dataset.tasks):
+def contents(root: str | Path) -> Iterator[str]:
+    """A line for each split: its number of images, and how many have a target for each task.
+
+    Raises DataError as ``check``.
+    """
+    dataset: Dataset = Coco(root) if _is_coco(root) else PascalContext(root)
+    for split in pascal_check.SPLITS:
         try:
-            if dataset.usable(image_id, task):
-                dataset.read(image_id, [task])
-        except DataError as error:
-            problems.append(Problem("unreadable target", listed_in, image_id, str(error)))
-    return problems
+            image_ids = dict.fromkeys(dataset.image_ids(split))
+            counts = {task: sum(dataset.usable(one, task) for one in image_ids) for task in sorted(dataset.tasks)}
+        except DataError:
+            yield f"{split}: cannot be counted"
+        else:
+            yield f"{split}: {len(image_ids)} images; {', '.join(f'{task} {n}' for task, n in counts.items())}"
+
+
+def _is_coco(root: str | Path) -> bool:
+    return is_folder(Path(root) / "annotations")

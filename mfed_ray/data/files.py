@@ -12,7 +12,11 @@ from mfed_ray.errors import DataError
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """RGB image, uint8 [H, W, 3]. Raises DataError if the file is missing or cannot be decoded."""
+    """An image of 8 bits a channel as RGB, uint8 [H, W, 3]: grey, palette and CMYK are converted.
+
+    An orientation in EXIF is not applied: COCO's and PASCAL's annotations are of the pixels as they are stored. Raises
+    DataError if the file is missing, cannot be decoded, or has more bits a channel.
+    """
     return _decode(path, "RGB")
 
 
@@ -46,11 +50,13 @@ def read_mat_variables(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[
 def _decode(path: Path, mode: str | None) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
+            if image.mode[0] in "IF":  # I, I;16, F: converting would clip
+                raise DataError(f"{path}: pixel mode is {image.mode}, an image must have 8 bits a channel")
             if mode is None and image.mode not in ("P", "L"):
                 raise DataError(f"{path}: pixel mode is {image.mode}, a label must be an 8-bit palette or grey PNG")
             return np.array(image if mode is None else image.convert(mode), dtype=np.uint8)
     except FileNotFoundError:
         raise DataError(f"{path}: file not found") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # Pillow: truncated, not an image, broken PNG chunk, more pixels than any photo
+    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
+        # Pillow: truncated, not an image, broken PNG chunk, more pixels than any photo or than memory holds
         raise DataError(f"{path}: cannot be decoded as an image ({error})") from error

@@ -18,14 +18,15 @@ def resize_objects(objects: Objects, size: tuple[int, int]) -> Objects:
     down, across = (new / old for new, old in zip(size, objects.size, strict=True))
     scale = np.array([across, down], np.float32)
     keypoints = objects.keypoints
-    return Objects(
-        size,
-        objects.boxes * np.tile(scale, 2),
-        objects.labels,
-        objects.areas * np.float32(across * down),
-        objects.crowd,
-        _each(objects.masks, size, lambda mask: nearest(mask, size)),
-        None if keypoints is None else np.concatenate([keypoints[..., :2] * scale, keypoints[..., 2:]], axis=-1),
+    return replace(
+        objects,
+        size=size,
+        boxes=objects.boxes * np.tile(scale, 2),
+        areas=objects.areas * np.float32(across * down),
+        masks=_each(objects.masks, size, lambda mask: nearest(mask, size)),
+        keypoints=None
+        if keypoints is None
+        else np.concatenate([keypoints[..., :2] * scale, keypoints[..., 2:]], axis=-1),
     )
 
 
@@ -67,6 +68,7 @@ def crop_objects(objects: Objects, corner: tuple[int, int], size: int) -> Object
         objects.crowd[left],
         None if masks is None else masks[left],
         keypoints,
+        objects.image,
     )
 
 

@@ -25,6 +25,10 @@ class Partition(Section):
       out and q renormalised, or drawn anew if nothing is left of it. Shards draw in turn, one image each, where the
       paper fills one client after another: so the last shard is not just what the others left.
 
+    ``on_bad_sample``: with "skip", an image that cannot be read for its client's tasks is left out of the client's
+    shard, and of the held-out images. Every image is read once for that before the run begins, so what is left out
+    depends on the data alone.
+
     Raises ConfigError if alpha <= 0 or minimum < 1.
     """
 
@@ -35,6 +39,8 @@ class Partition(Section):
     """Fewest images of a shard."""
     across: Literal["dataset", "task"] = "dataset"
     """Disjoint among all clients of a dataset, or among those of one task group only (tasks then share images)."""
+    on_bad_sample: Literal["error", "skip"] = "error"
+    """An image or label that cannot be read ends the run, or is left out."""
 
     @model_validator(mode="after")
     def _check(self) -> "Partition":

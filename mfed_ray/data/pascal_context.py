@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mfed_ray.data.coco.layout import is_missing
 from mfed_ray.data.files import read_image, read_label, read_mat_variables
 from mfed_ray.data.human_parts import has_human_parts, read_human_parts
 from mfed_ray.data.sample import Sample
@@ -52,10 +53,17 @@ class PascalContext:
         if not path.is_file():
             splits = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
             raise DataError(f"{path}: no file for split {split!r}, this dataset has: {splits}")
-        ids = path.read_text(encoding="utf-8").split()
+        try:
+            ids = path.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{path}: cannot be read as a list of image ids ({error})") from error
         if not ids:
             raise DataError(f"{path}: split {split!r} is empty, it must name at least one image")
         return ids
+
+    def image_file(self, image_id: str) -> Path:
+        """Where the image is."""
+        return self.root / "JPEGImages" / f"{image_id}.jpg"
 
     def usable(self, image_id: str, task: str) -> bool:
         """Whether the image has a target: its label file exists and, for human_parts, has a person with parts.
@@ -63,7 +71,7 @@ class PascalContext:
         Raises DataError if the dataset has no such task or the part annotation is unreadable.
         """
         path = self._label_path(image_id, task)
-        return path.is_file() and (task != "human_parts" or has_human_parts(path))
+        return not is_missing(path) and (task != "human_parts" or has_human_parts(path))
 
     def trainable(self, image_id: str, task: str) -> bool:
         """The same: every target has something to learn from."""
@@ -84,7 +92,7 @@ class PascalContext:
         Raises DataError if a file is missing or unreadable, or a label is out of range or not of the image's size.
         """
         paths = {task: self._label_path(image_id, task) for task in tasks}
-        image = read_image(self.root / "JPEGImages" / f"{image_id}.jpg")
+        image = read_image(self.image_file(image_id))
         targets = {task: _READERS[task](path) for task, path in paths.items()}
         for task, target in targets.items():
             _check_size(paths[task], target.shape, image.shape)
@@ -95,7 +103,7 @@ class PascalContext:
             raise DataError(f"{self.root}: has no task {task!r}, it has: {', '.join(sorted(self._tasks))}")
         name = image_id + _SUFFIX.get(task, ".png")
         paths = [self.root / folder / name for folder in _FOLDERS[task]]
-        return next((path for path in paths if path.is_file()), paths[0])
+        return next((path for path in paths if not is_missing(path)), paths[0])
 
 
 def _semantic_segmentation(path: Path) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ from itertools import islice
 import numpy as np
 
 from mfed_ray.data.sample import Dataset
+from mfed_ray.data.screening import Screened
 from mfed_ray.errors import DataError
 from mfed_ray.evaluation import HELD_OUT, TRAIN
 from mfed_ray.experiment.groups import model_name
@@ -48,6 +49,8 @@ def open_datasets(
 def make_clients(experiment: Experiment) -> list[ClientSpec]:
     """Every client with its shard. Raises DataError for an empty shard, or a task that the data lacks."""
     datasets = open_datasets(experiment)
+    if experiment.partition.on_bad_sample == "skip":
+        datasets = {name: Screened(dataset) for name, dataset in datasets.items()}
     _check_tasks(experiment, datasets)
     named = clients_by_name(experiment)
     shards = _shards(experiment, datasets, named)
@@ -71,6 +74,7 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
             kept_back.get(name, ()),
             _withheld(kept_back, named, name, usable[name]),
             model_name(experiment, clients),
+            _skipped(datasets[clients.data], shards[name], clients.tasks),
         )
         for name, clients in named.items()
     ]
@@ -185,6 +189,13 @@ def _held_out(experiment: Experiment, datasets: Mapping[str, Dataset], clients: 
     if not ids:
         raise DataError(f"data.{clients.data}: its {HELD_OUT} split has no image for {', '.join(clients.tasks)}")
     return ids
+
+
+def _skipped(dataset: Dataset, shard: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
+    """The client's images that cannot be read and are left out, those held out last."""
+    if not isinstance(dataset, Screened):
+        return ()
+    return dataset.skipped((*shard, *dataset.image_ids(HELD_OUT)), tasks)
 
 
 def _trainable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:

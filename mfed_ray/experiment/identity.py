@@ -8,11 +8,12 @@ from typing import Any
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.messages import RunIdentity
 
-_FREE = ("algorithm", "runtime", "faults", "seed")
+_FREE = ("algorithm", "checkpoints", "runtime", "faults", "seed")
 """Sections that do not count in the setting: they change nothing, or have their own place in a run's id."""
 
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "model": {"width": 64},
+    "partition": {"on_bad_sample": "error"},
     "clients": {"images": None, "decoder_width": None},
     "algorithm": {"judging": {"until": 6, "rounds": 3, "steps": 20}},
 }

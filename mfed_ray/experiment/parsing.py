@@ -1,6 +1,6 @@
 """From a plain tree to a checked experiment, and what pydantic finds wrong in the project's words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -12,20 +12,24 @@ from mfed_ray.experiment.schema import DATA_FORMATS, Clients, Experiment
 from mfed_ray.registry import hint
 
 
-def parse_experiment(tree: Mapping[str, Any]) -> Experiment:
-    """Check a plain tree. Raises ConfigError that names every wrong key, its value, and what is allowed."""
+def parse_experiment(tree: Mapping[str, Any], trusted: Collection[str] | None = None) -> Experiment:
+    """Check a plain tree. Raises ConfigError that names every wrong key, its value, and what is allowed.
+
+    ``trusted``: the algorithms ``package.module:Class`` that may be imported. None, for a tree of the caller's own: any.
+    A tree that was read from a folder may name whatever its writer liked.
+    """
     rest = {key: value for key, value in tree.items() if key != "algorithm"}
-    algorithm = _parse_algorithm(tree.get("algorithm"))
+    algorithm = _parse_algorithm(tree.get("algorithm"), trusted)
     try:
         return Experiment.model_validate({**rest, "algorithm": algorithm}).settled()
     except ValidationError as error:
         raise ConfigError(sentences(error, Experiment)) from error
 
 
-def _parse_algorithm(tree: Any) -> Algorithm:
+def _parse_algorithm(tree: Any, trusted: Collection[str] | None) -> Algorithm:
     if not isinstance(tree, Mapping) or "name" not in tree:
         raise ConfigError(f"algorithm: expected a mapping with a name ({', '.join(ALGORITHMS)}), found {tree!r}")
-    kind = find_algorithm(str(tree["name"]))
+    kind = find_algorithm(str(tree["name"]), trusted)
     try:
         return kind.model_validate({key: value for key, value in tree.items() if key != "name"})
     except ValidationError as error:

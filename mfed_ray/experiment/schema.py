@@ -11,6 +11,7 @@ from mfed_ray.data.partition import Partition
 from mfed_ray.data.settings import Augmentation, InputSize
 from mfed_ray.errors import ConfigError
 from mfed_ray.evaluation import AFTER_AGGREGATION, Stage
+from mfed_ray.federation.checkpoint import Checkpoints
 from mfed_ray.federation.faults import Faults
 from mfed_ray.local_training import LocalTraining
 from mfed_ray.models.settings import RESNET_WIDTH, ModelSettings
@@ -150,6 +151,7 @@ class Experiment(Section):
     augmentation: Augmentation = Augmentation()
     local: LocalTraining = LocalTraining()
     evaluation: Evaluation = Evaluation()
+    checkpoints: Checkpoints = Checkpoints()
     runtime: Runtime = Runtime()
     faults: Faults = Faults()
 

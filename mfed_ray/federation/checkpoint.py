@@ -1,20 +1,39 @@
-"""Checkpoints: safetensors and JSON, complete or not there at all, never pickle."""
+"""Checkpoints: a folder for each, whole or passed over.
+
+``round_000007/index.json`` names the clients in their order and has a checksum of every other file, and of itself.
+"""
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from mfed_ray.errors import CheckpointError, RunFolderError
-from mfed_ray.messages import Params, State
+from mfed_ray.durable import flush
+from mfed_ray.errors import ResultsWarning, RunFolderError
+from mfed_ray.federation.state_files import SUFFIXES, checksum, link_state, read_state, write_state
+from mfed_ray.messages import State
+from mfed_ray.section import Section
 
-_PREFIX = "round_"
+_FOLDER = re.compile(r"round_(\d{6,})")
+_INDEX = "index.json"
+
+
+class Checkpoints(Section):
+    """After which rounds a run can be gone on from, and how many such places are kept. Changes no result."""
+
+    every: int = Field(1, ge=1)
+    """Rounds from one checkpoint to the next; the first one is of round 0, and the last round always has one."""
+    keep: int = Field(2, ge=1)
+    """The newest so many. What a client keeps unchanged is one file for all of them."""
 
 
 @dataclass(frozen=True)
@@ -26,97 +45,107 @@ class Checkpoint:
     clients: Mapping[str, State]
 
 
-def save(folder: Path, checkpoint: Checkpoint, last: Checkpoint | None = None) -> None:
-    """Write ``folder/round_NNNN`` and drop older rounds. A crash at any moment leaves the last complete one.
+def save(folder: Path, checkpoint: Checkpoint, last: Checkpoint | None = None, keep: int = 1) -> None:
+    """Write ``folder/round_NNNNNN``, then drop all but the newest ``keep``, and those of later rounds.
 
-    ``last``: the checkpoint that was saved there before; what a client has had since then is not written again. Raises
-    CheckpointError for a state that JSON cannot hold.
+    A crash or a loss of power at any moment leaves the last one whole. ``last``: the checkpoint that was saved there
+    before; what a client has had since then is not written again. Raises OSError, and CheckpointError for a state that
+    JSON cannot hold.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    final = folder / f"{_PREFIX}{checkpoint.round:06d}"
+    for left in folder.glob(".round_*.tmp"):
+        shutil.rmtree(left)
+    final = _place(folder, checkpoint.round)
     temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
-    _write(temporary / "server", checkpoint.server)
-    written = _stems(folder, last) if last else {}
-    for number, (client, state) in enumerate(checkpoint.clients.items()):
-        if last is not None and last.clients.get(client) is state and client in written:
-            _link(written[client], temporary / f"client_{number}")
-        else:
-            _write(temporary / f"client_{number}", state)
-    index = {"round": checkpoint.round, "clients": list(checkpoint.clients)}
-    (temporary / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    sums = _write(temporary, checkpoint, folder, last)
+    _write_index(temporary, {"round": checkpoint.round, "clients": list(checkpoint.clients), "crc32": sums})
+    flush([*temporary.iterdir(), temporary])
     shutil.rmtree(final, ignore_errors=True)
     os.replace(temporary, final)
-    for old in folder.glob(f"{_PREFIX}*"):
-        if old != final:
-            shutil.rmtree(old)
-
-
-def _stems(folder: Path, last: Checkpoint) -> dict[str, Path]:
-    """Where the clients' files of a checkpoint are, by client."""
-    place = folder / f"{_PREFIX}{last.round:06d}"
-    return {client: place / f"client_{number}" for number, client in enumerate(last.clients)}
-
-
-def _link(old: Path, new: Path) -> None:
-    """The files of one state under another name: the same ones, where the file system can do that."""
-    for suffix in (".json", ".safetensors"):
-        try:
-            os.link(old.with_suffix(suffix), new.with_suffix(suffix))
-        except OSError:
-            shutil.copyfile(old.with_suffix(suffix), new.with_suffix(suffix))
+    flush([folder])
+    newest = [number for number in sorted(_rounds(folder)) if number <= checkpoint.round][-keep:]
+    for number, place in _rounds(folder).items():
+        if number not in newest:
+            shutil.rmtree(place)
 
 
 def latest_round(folder: Path) -> int | None:
-    """Number of the last complete checkpoint's round, without reading it."""
-    return max((int(path.name.removeprefix(_PREFIX)) for path in folder.glob(f"{_PREFIX}*")), default=None)
+    """Number of the last checkpoint's round, without reading it."""
+    return max(_rounds(folder), default=None)
 
 
-def load_latest(folder: Path) -> Checkpoint | None:
-    """The last complete checkpoint, or None. Raises RunFolderError where its files cannot be read."""
-    rounds = sorted(folder.glob(f"{_PREFIX}*"))
-    if not rounds:
-        return None
-    latest = rounds[-1]
-    try:
-        index = json.loads((latest / "index.json").read_text(encoding="utf-8"))
-        clients = {name: _read(latest / f"client_{i}") for i, name in enumerate(index["clients"])}
-        return Checkpoint(index["round"], _read(latest / "server"), clients)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise RunFolderError(f"{latest}: the checkpoint cannot be read ({error}); remove it to start over") from error
+def _warn(problem: str) -> None:
+    warnings.warn(problem, ResultsWarning, stacklevel=3)
 
 
-def _write(stem: Path, state: State) -> None:
-    """One safetensors file; a tree that several names share is stored once and found again by its identity.
+def load_latest(folder: Path, tell: Callable[[str], None] = _warn) -> Checkpoint | None:
+    """The last checkpoint that is whole, or None where there is none at all.
 
-    The names' order is kept beside it, because sums over a tree depend on it and safetensors sorts.
+    One that is damaged is passed over for the one before, and told. Raises RunFolderError where all are damaged.
     """
-    distinct = {id(tree): tree for tree in state.params.values()}
-    numbers = {key: number for number, key in enumerate(distinct)}
-    tensors = {
-        f"{numbers[key]}/{n}": np.asarray(v, order="C") for key, tree in distinct.items() for n, v in tree.items()
-    }
-    save_file(tensors, stem.with_suffix(".safetensors"))
-    content = {
-        "trees": {name: numbers[id(tree)] for name, tree in state.params.items()},
-        "names": [list(tree) for tree in distinct.values()],
-        "values": state.values,
-    }
-    try:
-        text = json.dumps(content)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{stem.name}: State.values cannot be written as JSON ({error}); allowed: numbers, texts, booleans, null, "
-            "lists, and mappings of these"
-        ) from error
-    stem.with_suffix(".json").write_text(text, encoding="utf-8")
+    problems = []
+    for number, place in sorted(_rounds(folder).items(), reverse=True):
+        try:
+            found = _read(place)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+            problems.append(f"{place}: the checkpoint cannot be read ({error})")
+            continue
+        for problem in problems:
+            tell(f"{problem}; going on from round {number}")
+        return found
+    if problems:
+        raise RunFolderError(f"{'; '.join(problems)}; no other is left: remove {folder} to start the run over")
+    return None
 
 
-def _read(stem: Path) -> State:
-    content = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-    tensors = load_file(stem.with_suffix(".safetensors"))
-    trees: list[Params] = [
-        {name: tensors[f"{number}/{name}"] for name in names} for number, names in enumerate(content["names"])
-    ]
-    return State({name: trees[number] for name, number in content["trees"].items()}, content["values"])
+def _place(folder: Path, number: int) -> Path:
+    return folder / f"round_{number:06d}"
+
+
+def _rounds(folder: Path) -> dict[int, Path]:
+    found = {path: _FOLDER.fullmatch(path.name) for path in folder.glob("round_*")}
+    return {int(match[1]): path for path, match in found.items() if match}
+
+
+def _write(place: Path, checkpoint: Checkpoint, folder: Path, last: Checkpoint | None) -> dict[str, int]:
+    """Write or link the states; each file's checksum."""
+    write_state(place / "server", checkpoint.server)
+    names = [f"server{suffix}" for suffix in SUFFIXES]
+    sums: dict[str, int] = {}
+    before = _place(folder, last.round) if last else folder
+    known = _index(before).get("crc32", {}) if last else {}
+    old = {client: f"client_{number}" for number, client in enumerate(last.clients)} if last else {}
+    for number, (client, state) in enumerate(checkpoint.clients.items()):
+        name = f"client_{number}"
+        names += [f"{name}{suffix}" for suffix in SUFFIXES]
+        if last is not None and last.clients.get(client) is state:
+            link_state(before / old[client], place / name)
+            sums |= {f"{name}{end}": known[f"{old[client]}{end}"] for end in SUFFIXES if f"{old[client]}{end}" in known}
+        else:
+            write_state(place / name, state)
+    return {name: sums[name] if name in sums else checksum(place / name) for name in names}
+
+
+def _write_index(place: Path, content: Mapping[str, Any]) -> None:
+    whole = {**content, _INDEX: zlib.crc32(json.dumps(content).encode())}
+    (place / _INDEX).write_text(json.dumps(whole), encoding="utf-8")
+
+
+def _index(place: Path) -> dict[str, Any]:
+    """A checkpoint's index. Raises ValueError where it is damaged. Older versions wrote no checksums."""
+    found: dict[str, Any] = json.loads((place / _INDEX).read_text(encoding="utf-8"))
+    if found.keys() != {"round", "clients"}:
+        told = found.pop(_INDEX, None)
+        if zlib.crc32(json.dumps(found).encode()) != told:
+            raise ValueError(f"{_INDEX} is not what was written")
+    return found
+
+
+def _read(place: Path) -> Checkpoint:
+    index = _index(place)
+    for name, told in index.get("crc32", {}).items():
+        if checksum(place / name) != told:
+            raise ValueError(f"{name} is not what was written")
+    clients = {name: read_state(place / f"client_{number}") for number, name in enumerate(index["clients"])}
+    return Checkpoint(index["round"], read_state(place / "server"), clients)

@@ -40,7 +40,7 @@ class Trained:
     is_evaluated: bool
     """Whether ``Evaluated`` follows."""
     notes: Sequence[str] = ()
-    """What a reader should know of the initial models, told with round 0."""
+    """What a reader should know of the initial models and of images that are left out, told with round 0."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,15 @@ class Evaluated:
     round: int
     reports: Sequence[ClientReport]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run goes on after a round whose checkpoint is not its last one."""
+
+    round: int
+    notes: Sequence[str]
+    """Which later checkpoints were passed over, and why."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ class Notice:
     text: str
 
 
-Event = Progress | Waiting | Failure | Notice | Trained | Evaluated
+Event = Progress | Resumed | Waiting | Failure | Notice | Trained | Evaluated
 """What is told of a run."""
 
 Absent = Mapping[tuple[Kind, int], Collection[str]]

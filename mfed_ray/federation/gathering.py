@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mfed_ray.errors import ClientError, MfedError
+from mfed_ray.errors import ClientError, ClientLostError, MfedError
 from mfed_ray.federation.backend import Backend, Done, Job, Kind, Late
 from mfed_ray.federation.events import Evaluated, Failure, Progress, Waiting, named
 from mfed_ray.federation.faults import Clock, Faults, Outcome
@@ -55,7 +55,7 @@ class Gathering:
         for phase in running.values():
             if late := phase.open_jobs:
                 self.backend.abandon(late, again=outcome == "retried")
-                error = ClientError(
+                error = ClientLostError(
                     f"{named(phase.concerned(late))}: not finished within faults.round_deadline, "
                     f"{self.faults.round_deadline:g} s"
                 )

@@ -53,6 +53,14 @@ class Simulation:
         """Whoever trains or is evaluated, each once."""
         return list({client.name: client for client in (*self.clients, *self.trainees)}.values())
 
+    def _notes(self) -> list[str]:
+        left_out = [
+            f"{client.name}: {len(client.skipped)} images cannot be read and are left out, {client.skipped[0]} first"
+            for client in self.clients
+            if client.skipped
+        ]
+        return [*in_common(self.initial), *left_out]
+
     def cohort(self, number: int) -> list[ClientSpec]:
         """Who trains in a round: all, or ``clients_per_round`` drawn without replacement from (seed, round)."""
         size = self.clients_per_round
@@ -74,7 +82,7 @@ class Simulation:
         """
         if resume is None:
             server = self.start
-            begun = Trained(0, [], Diagnostics(), {}, 0, 0, is_evaluated=True, notes=in_common(self.initial))
+            begun = Trained(0, [], Diagnostics(), {}, 0, 0, is_evaluated=True, notes=self._notes())
             yield begun, Checkpoint(0, server, backend.states())
         else:
             server = resume.server

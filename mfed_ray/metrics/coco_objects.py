@@ -2,9 +2,9 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 from mfed_ray.annotations import Detections, Objects
 from mfed_ray.coco_categories import THINGS
 from mfed_ray.metrics.coco_annotations import Annotation, annotated_objects, check_objects, detected_objects
+from mfed_ray.metrics.validation import check_alike
 
 Kind = Literal["mask", "keypoint"]
 
@@ -52,6 +53,13 @@ class _Matches:
         }
 
 
+class _Image(NamedTuple):
+    """An image's number, and its matches by what is compared and by label."""
+
+    number: int
+    matches: Mapping[str, Mapping[int, _Matches]]
+
+
 class CocoObjects:
     """COCOeval of instances (``kind`` "mask": boxes and masks) or of people ("keypoint": boxes and keypoints).
 
@@ -65,33 +73,41 @@ class CocoObjects:
       ``ar_medium``, ``ar_large``, by object keypoint similarity; people without a labelled keypoint are not counted
 
     A detection's area is what ``COCO.loadRes`` takes: of its box, its mask, or the extent of its keypoints, each in a
-    file of its own. Equal scores keep the order in which images were added, and in an image that of the detections.
+    file of its own. Equal scores keep the order of the images' numbers (``Objects.image``), as in COCOeval, and in an
+    image that of the detections; so neither the order of images nor that of merging changes a bit. Images of one number
+    keep the order in which they were added.
     """
 
     def __init__(self, kind: Kind) -> None:
         self._labels = len(THINGS) if kind == "mask" else 1
-        self._images: dict[str, list[dict[int, _Matches]]] = {"bbox": [], "segm" if kind == "mask" else "keypoints": []}
+        self._compared = "bbox", "segm" if kind == "mask" else "keypoints"
+        self._images: list[_Image] = []
 
     def update(self, prediction: Detections, target: Objects) -> None:
         """Add one image.
 
-        Raises DataError for sizes and shapes that differ and for labels that do not exist, ClientError for predictions
-        that are not finite.
+        Raises DataError for sizes, shapes, lengths and types that are wrong and for labels that do not exist,
+        ClientError for predictions that are not finite.
         """
         check_objects(prediction, target, self._labels)
-        for compared, images in self._images.items():
-            images.append(_match(compared, annotated_objects(target, compared), detected_objects(prediction, compared)))
+        matches = {
+            compared: _match(compared, annotated_objects(target, compared), detected_objects(prediction, compared))
+            for compared in self._compared
+        }
+        self._images.append(_Image(target.image, matches))
 
     def merge(self, other: "CocoObjects") -> None:
-        """Add the images of another instance, after this one's."""
-        for compared, images in self._images.items():
-            images.extend(other._images[compared])
+        """Add the images of another instance. Raises DataError if it is of another kind."""
+        check_alike("COCO objects", self._compared, other._compared)
+        self._images.extend(other._images)
 
     def compute(self) -> dict[str, float]:
         """The metric's values by name; NaN where nothing was counted."""
         values: dict[str, float] = {}
-        for compared, images in self._images.items():
-            values |= dict(zip(_NAMES[compared], _summarise(compared, images), strict=True))
+        images = sorted(self._images, key=lambda image: image.number)
+        for compared in self._compared:
+            found = _summarise(compared, [image.matches[compared] for image in images])
+            values |= dict(zip(_NAMES[compared], found, strict=True))
         return values
 
 
@@ -115,7 +131,7 @@ def _compact(records: Sequence[Annotation]) -> _Matches:
     return _Matches(np.array(records[0]["dtScores"]), *(flag.astype(bool) for flag in flags))
 
 
-def _summarise(compared: str, images: Sequence[dict[int, _Matches]]) -> list[float]:
+def _summarise(compared: str, images: Sequence[Mapping[int, _Matches]]) -> list[float]:
     """COCOeval's numbers of all images, in its order."""
     evaluation = COCOeval(iouType=compared)
     settings = evaluation.params

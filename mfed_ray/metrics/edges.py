@@ -4,10 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfed_ray.boundaries import thin
+from mfed_ray.labels import VOID
 from mfed_ray.metrics.contract import Array
 from mfed_ray.metrics.edge_matching import Reach, match, reach
 from mfed_ray.metrics.edge_suppression import suppress
-from mfed_ray.metrics.validation import check_probabilities, check_shape
+from mfed_ray.metrics.validation import FLOATING, INTEGER, check_alike, check_array, check_probabilities, check_shape
 
 Counts = NDArray[np.int64]
 """[..., 4]: matched annotated pixels, annotated pixels, matched predicted pixels, predicted pixels."""
@@ -22,8 +23,8 @@ class EdgeDetection:
     At each of the thresholds k / (``thresholds`` + 1) the prediction is binarised (>=), thinned, and matched one to
     one with every annotator's edges within ``max_distance`` of the image's diagonal. Recall is the share of annotated
     pixels that are matched, summed over annotators and images; precision the share of predicted pixels that any
-    annotator matches. Many papers suppress the prediction's non-maxima beforehand: ``nms``. ``compute`` gives
-    fractions:
+    annotator matches. Predicted pixels that are void (255) to every annotator do not count. Many papers suppress the
+    prediction's non-maxima beforehand: ``nms``. ``compute`` gives fractions:
 
     - ``ods_f``, ``ods_precision``, ``ods_recall``, ``ods_threshold``: best F of the summed counts at one threshold
       for the dataset, precision and recall interpolated linearly between thresholds as there
@@ -51,11 +52,17 @@ class EdgeDetection:
     def update(self, prediction: Array, target: Array) -> None:
         """Add one image: edge probabilities, float [H, W], and annotators' thinned edges, uint8 [H, W, A] (1: edge).
 
-        Raises DataError for a prediction of another shape, ClientError for one that is not a probability.
+        An image that is void throughout adds nothing. Raises DataError for another shape or type, ClientError for a
+        prediction that is not a probability.
         """
+        check_array("edge detection", "target", target, INTEGER, 3)
+        check_array("edge detection", "prediction", prediction, FLOATING)
         check_shape("edge detection", prediction, target.shape[:2])
         check_probabilities("edge detection", prediction)
-        strength = suppress(prediction) if self._nms else prediction
+        known = (target != VOID).any(axis=2)
+        if not known.any():
+            return
+        strength = suppress(prediction) if self._nms and min(prediction.shape) > 1 else prediction
         radius = self._max_distance * float(np.hypot(*prediction.shape))
         annotators = [reach((target[..., index] == 1).astype(np.uint8), radius) for index in range(target.shape[2])]
         counts = np.zeros_like(self._counts)
@@ -63,14 +70,16 @@ class EdgeDetection:
         for index, threshold in enumerate(self._thresholds):
             edges = strength >= threshold
             # Thresholds between which no pixel lies have the same edges.
-            counts[index] = counts[index - 1] if edges.sum() == size else _count(edges, annotators)
+            counts[index] = counts[index - 1] if edges.sum() == size else _count(edges, known, annotators)
             size = edges.sum()
         self._counts += counts
         self._best += counts[_f(*_precision_recall(counts)).argmax()]
         self._images += 1
 
     def merge(self, other: "EdgeDetection") -> None:
-        """Add the counts of another instance, made with the same arguments."""
+        """Add the counts of another instance. Raises DataError if it counts by another protocol."""
+        own, others = ([metric._max_distance, len(metric._thresholds), metric._nms] for metric in (self, other))
+        check_alike("edge detection", own, others)
         self._counts += other._counts
         self._best += other._best
         self._images += other._images
@@ -86,8 +95,8 @@ class EdgeDetection:
         return dict(zip(names, (*best, float(ois), _area(precision, recall)), strict=True))
 
 
-def _count(edges: Array, annotators: list[Reach]) -> Counts:
-    pixels = np.flatnonzero(thin(edges)).astype(np.int32)
+def _count(edges: Array, known: Array, annotators: list[Reach]) -> Counts:
+    pixels = np.flatnonzero(thin(edges) * known).astype(np.int32)
     matched = [match(pixels, annotator) for annotator in annotators]
     hits = sum(np.count_nonzero(used) for used in matched)
     united = np.logical_or.reduce(matched, axis=0, initial=False)

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from mfed_ray.errors import DataError
 from mfed_ray.metrics.contract import Array
-from mfed_ray.metrics.validation import check_finite, check_shape
+from mfed_ray.metrics.validation import FLOATING, check_array, check_finite, check_shape
 
 LIMITS = (11.25, 22.5, 30.0)
 """Degrees within which a normal counts as right, as everyone reports since Fouhey et al., ICCV 2013."""
@@ -28,12 +29,13 @@ class AngularError:
     def update(self, prediction: Array, target: Array) -> None:
         """Add one image: predicted vectors of any length, float [H, W, 3], and unit vectors, float [H, W, 3].
 
-        Raises DataError for a prediction of another shape, ClientError for one that is not finite.
+        Raises DataError for another shape or type and for a target that is not finite, ClientError for a prediction
+        that is not finite or too long for its angle to be.
         """
-        check_shape("surface normals", prediction, target.shape)
-        check_finite("surface normals", prediction)
+        _check(prediction, target)
         counted = target.any(axis=2)
         error = _angle(prediction[counted].astype(np.float64), target[counted].astype(np.float64))
+        check_finite("surface normals", error)
         self._sum += round(float(error.sum()) * _UNIT)
         self._squares += round(float((error**2).sum()) * _UNIT)
         self._within += [np.count_nonzero(error <= limit) for limit in LIMITS]
@@ -52,6 +54,16 @@ class AngularError:
         mean, square = self._sum / _UNIT / pixels, self._squares / _UNIT / pixels
         within = {f"within_{limit:g}": float(count / pixels) for limit, count in zip(LIMITS, self._within, strict=True)}
         return {"mean_error": mean, "rmse": square**0.5} | within
+
+
+def _check(prediction: Array, target: Array) -> None:
+    check_array("surface normals", "target", target, FLOATING, 3)
+    if target.shape[2] != 3 or not np.isfinite(target).all():
+        found = f"of shape {target.shape}" if target.shape[2] != 3 else "not finite"
+        raise DataError(f"surface normals: the target is {found}; allowed are finite vectors [H, W, 3]")
+    check_array("surface normals", "prediction", prediction, FLOATING)
+    check_shape("surface normals", prediction, target.shape)
+    check_finite("surface normals", prediction)
 
 
 def _angle(first: Array, second: Array) -> Array:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mfed_ray.annotations import Segments
 from mfed_ray.coco_categories import PANOPTIC, THINGS
 from mfed_ray.errors import DataError
-from mfed_ray.metrics.validation import check_shape
+from mfed_ray.metrics.validation import FLAG, INTEGER, check_array, check_shape
 
 _NAME = "panoptic quality"
 _UNIT = 2**40
@@ -50,8 +50,11 @@ class PanopticQuality:
         """Add one image.
 
         A listed segment without a pixel is missed in the target, as by the API, and nothing in the prediction. Raises
-        DataError for maps of different shapes, segments of a map that are not listed, labels that do not exist.
+        DataError for maps of different shapes, other types or lengths, ids that are listed twice or below 1, segments
+        of a map that are not listed, labels that do not exist.
         """
+        for kind, segments in (("prediction", prediction), ("target", target)):
+            _check(kind, segments)
         check_shape(_NAME, prediction.map, target.map.shape)
         image = _overlay(prediction, target)
         iou = _matched_iou(image)
@@ -89,6 +92,20 @@ class PanopticQuality:
             for name, values in per_class.items()
         }
         return means | {f"pq/{label}": float(value) for label, value in enumerate(per_class["pq"])}
+
+
+def _check(kind: str, segments: Segments) -> None:
+    check_array(_NAME, f"{kind}'s map", segments.map, INTEGER, 2)
+    check_array(_NAME, f"{kind}'s ids", segments.ids, INTEGER)
+    check_array(_NAME, f"{kind}'s labels", segments.labels, INTEGER)
+    if segments.crowd is not None:
+        check_array(_NAME, f"{kind}'s crowd", segments.crowd, FLAG)
+    shape = (segments.ids.size,)
+    for name, values in (("ids", segments.ids), ("labels", segments.labels), ("crowd", segments.crowd)):
+        if values is not None and values.shape != shape:
+            raise DataError(f"{_NAME}: the {kind}'s {name} are of shape {values.shape}; allowed is {shape}")
+    if np.unique(segments.ids).size < segments.ids.size or (segments.ids < 1).any():
+        raise DataError(f"{_NAME}: the {kind}'s ids are {segments.ids.tolist()}; allowed is each once, from 1")
 
 
 def _overlay(prediction: Segments, target: Segments) -> _Image:

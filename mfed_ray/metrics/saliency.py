@@ -3,7 +3,7 @@
 import numpy as np
 
 from mfed_ray.metrics.contract import Array
-from mfed_ray.metrics.validation import check_probabilities, check_shape
+from mfed_ray.metrics.validation import FLOATING, check_map, check_probabilities
 
 THRESHOLDS = np.linspace(0.2, 0.9, 15)
 """ASTMT's thresholds; a pixel is predicted salient where its probability is above."""
@@ -24,7 +24,8 @@ class Saliency:
       images and beta^2 = 0.3 (ASTMT's code has beta = 1, the literature after it 0.3)
     - ``max_miou``: the largest over the thresholds of the foreground IoU's mean over images
 
-    An image that is empty in target and prediction has IoU 1, precision 0 and recall 0, as there.
+    An image that is empty in target and prediction has IoU 1, precision 0 and recall 0, as there. An image that is
+    void throughout does not count; ASTMT's maps have no void.
     """
 
     def __init__(self) -> None:
@@ -35,10 +36,12 @@ class Saliency:
     def update(self, prediction: Array, target: Array) -> None:
         """Add one image: predicted probabilities, float [H, W], and the target, uint8 [H, W].
 
-        Raises DataError for a prediction of another shape, ClientError for one that is not a probability.
+        Raises DataError for another shape or type, ClientError for a prediction that is not a probability.
         """
-        check_shape("saliency", prediction, target.shape)
+        check_map("saliency", prediction, target, FLOATING)
         check_probabilities("saliency", prediction)
+        if not ((target == 0) | (target == 1)).any():
+            return
         salient = _above(prediction[target == 1])
         hits, predicted = salient, salient + _above(prediction[target == 0])
         actual = np.count_nonzero(target == 1)

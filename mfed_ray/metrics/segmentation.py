@@ -7,7 +7,7 @@ import numpy as np
 from mfed_ray.errors import DataError
 from mfed_ray.labels import VOID
 from mfed_ray.metrics.contract import Array
-from mfed_ray.metrics.validation import check_shape
+from mfed_ray.metrics.validation import INTEGER, check_alike, check_map
 
 
 class MeanIoU:
@@ -29,9 +29,9 @@ class MeanIoU:
     def update(self, prediction: Array, target: Array) -> None:
         """Add one image: predicted classes, integers [H, W], and the target, uint8 [H, W].
 
-        Raises DataError for a prediction of another shape, and for classes that do not exist.
+        Raises DataError for another shape or type, floats among them, and for classes that do not exist.
         """
-        check_shape("mean IoU", prediction, target.shape)
+        check_map("mean IoU", prediction, target, INTEGER)
         counted = target != VOID
         pair = np.stack([target[counted], prediction[counted]]).astype(np.int64)
         classes = len(self._confusion)
@@ -42,7 +42,9 @@ class MeanIoU:
         self._confusion += np.bincount(pair[0] * classes + pair[1], minlength=classes**2).reshape(classes, classes)
 
     def merge(self, other: "MeanIoU") -> None:
-        """Add the counts of another instance."""
+        """Add the counts of another instance. Raises DataError if it has other classes or another mean."""
+        own, others = ((len(metric._confusion), metric._over) for metric in (self, other))
+        check_alike("mean IoU", own, others)
         self._confusion += other._confusion
 
     def compute(self) -> dict[str, float]:

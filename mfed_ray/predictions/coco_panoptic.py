@@ -11,7 +11,7 @@ from PIL import Image
 from mfed_ray.annotations import Segments
 from mfed_ray.coco_categories import PANOPTIC
 from mfed_ray.predictions.coco_results import image_id
-from mfed_ray.predictions.drawing import Picture, overlay_folder
+from mfed_ray.predictions.drawing import NOTHING, Picture, overlay_folder
 from mfed_ray.predictions.palette import class_colour, instance_colours
 
 
@@ -19,7 +19,8 @@ class CocoPanoptic:
     """``panoptic.json`` and the PNGs that it names, in ``panoptic/``: where the panoptic API looks for them.
 
     A pixel's segment is R + 256 G + 65536 B, 0 is void. An image's id is its name, as a number if it is one.
-    ``overlays/<name>.png`` shows the segments with a legend of their classes, largest first.
+    ``overlays/<name>.png`` shows the segments with a legend of their classes, largest first, or says
+    that nothing was found.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,9 +53,13 @@ def _draw(picture: Picture, prediction: Segments, areas: NDArray[np.int64]) -> N
     regions = np.full(prediction.map.shape, -1)
     for index, segment in enumerate(prediction.ids):
         regions[prediction.map == segment] = index
-    colours = instance_colours(prediction.labels)
+    names = [PANOPTIC[label].name for label in prediction.labels]
+    colours = instance_colours(names)
     picture.tint(regions, colours)
-    picture.names(regions, [PANOPTIC[label].name for label in prediction.labels], colours)
+    picture.names(regions, names, colours)
     pixels = np.bincount(prediction.labels, areas, minlength=len(PANOPTIC))
     present = [label for label in np.argsort(-pixels, kind="stable") if pixels[label]]
-    picture.legend([(PANOPTIC[label].name, class_colour(label)) for label in present])
+    shown = [PANOPTIC[label].name for label in present]
+    picture.legend([(name, class_colour(name)) for name in shown])
+    if not shown:
+        picture.note(NOTHING)

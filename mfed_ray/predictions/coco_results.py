@@ -11,13 +11,14 @@ from pycocotools import mask as rle
 from mfed_ray.annotations import Detections, corner_and_size, pixel_indices
 from mfed_ray.coco_categories import THINGS
 from mfed_ray.errors import DataError
-from mfed_ray.predictions.drawing import Picture, overlay_folder
-from mfed_ray.predictions.palette import class_colour, instance_colours
+from mfed_ray.predictions.drawing import NOTHING, Picture, overlay_folder
+from mfed_ray.predictions.palette import colour, instance_colours
 
 Kind = Literal["mask", "keypoint"]
 
-MOST_DRAWN = 30
-"""Objects of an image that the overlay shows, at most, and of these what scores at least half as much as the best."""
+MOST_DRAWN, LEAST_SCORE, OVERLAP = 20, 0.2, 0.5
+"""An overlay shows so many objects at most, of so much score, and at least half of the best one's. Where the boxes of
+two have more than the overlap (IoU) in common, it shows the one that scores higher."""
 
 
 class CocoResults:
@@ -25,7 +26,8 @@ class CocoResults:
 
     ``kind``: "mask" or "keypoint". An image's id is its name, as a number if it is one. ``loadRes`` takes an object's
     area from its box wherever there is one: to score masks or keypoints by size as ``CocoObjects`` does, drop the
-    ``bbox`` first. ``overlays/<name>.png`` shows the best objects.
+    ``bbox`` first. ``overlays/<name>.png`` shows the best objects, or says that there
+    are none.
     """
 
     def __init__(self, folder: Path, kind: Kind) -> None:
@@ -75,17 +77,39 @@ def _given(values: NDArray[Any] | None, what: str) -> NDArray[Any]:
 
 def _draw(picture: Picture, prediction: Detections, kind: Kind) -> None:
     """Draw the best objects, the best of all last."""
-    scores = prediction.scores[:MOST_DRAWN]
-    shown = np.flatnonzero(scores >= scores.max(initial=0) / 2)[::-1]
-    labels = prediction.labels - 1
+    best_first = best(prediction)
+    names = [THINGS[label - 1].name for label in prediction.labels[best_first]]
     # People are told apart by hue where there is nobody else.
-    colours = instance_colours(labels) if kind == "mask" else [class_colour(index) for index in range(len(labels))]
+    hues = instance_colours(names) if kind == "mask" else [colour(number) for number in range(len(names))]
+    colours, shown = dict(zip(best_first, hues, strict=True)), best_first[::-1]
     for index in shown:
         if kind == "mask":
             mask = _given(prediction.masks, "masks")[index]
             picture.tint(np.where(mask > 0, 0, -1), [colours[index]])
         else:
             picture.skeleton(_given(prediction.keypoints, "keypoints")[index], colours[index])
-    for index in shown:
-        text = f"{THINGS[labels[index]].name} {prediction.scores[index]:.2f}"
-        picture.box(prediction.boxes[index], text, colours[index])
+    for index, name in zip(shown, names[::-1], strict=True):
+        picture.box(prediction.boxes[index], f"{name} {prediction.scores[index]:.2f}", colours[index])
+    if not shown:
+        highest = prediction.scores.max(initial=0)
+        picture.note(f"{NOTHING} (best score {highest:.2f})" if highest else NOTHING)
+
+
+def best(prediction: Detections) -> list[int]:
+    """Which objects an overlay shows, the best first; among equal scores none hides another."""
+    scores, kept = prediction.scores, list[int]()
+    for index in np.argsort(-scores, kind="stable").tolist():
+        if len(kept) == MOST_DRAWN or scores[index] < max(LEAST_SCORE, scores.max() / 2):
+            break
+        hiding = [other for other in kept if scores[other] > scores[index]]
+        if not (_overlaps(prediction.boxes[index], prediction.boxes[hiding]) > OVERLAP).any():
+            kept.append(index)
+    return kept
+
+
+def _overlaps(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of a box, x1 y1 x2 y2, with each of the others [N, 4]; 0 of boxes without area."""
+    sides = (np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])).clip(min=0)
+    common = sides.prod(axis=1)
+    union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)

@@ -15,6 +15,9 @@ from mfed_ray.predictions.palette import Colour
 SMALLEST = 384
 """Pixels of a picture's long side, at least: smaller images are enlarged by a whole number."""
 
+NOTHING = "nothing found"
+"""What a picture says instead of a prediction that has nothing to draw."""
+
 _FILL = 0.45
 _PADDING = 3
 _WHITE: Colour = (255, 255, 255)
@@ -91,17 +94,28 @@ class Picture:
             places.append((x, y))
             x += step + width + _PADDING
         widest = max((step + width for width, _ in sizes), default=0)
-        extended = Image.new("RGB", (max(self._canvas.width, widest), y + step), _WHITE)
-        extended.paste(self._canvas)
-        self._canvas = extended
+        self._extend(widest, y + step)
         draw = ImageDraw.Draw(self._canvas)
         for (name, colour), (left, top) in zip(entries, places, strict=True):
             draw.rectangle((left + 2, top + 2, left + step - 3, top + step - 3), fill=colour, outline=_BLACK)
             draw.text((left + step + _PADDING, top + _PADDING), name, fill=_BLACK, font=self._font)
 
+    def note(self, text: str) -> None:
+        """Add a strip below the image with the text."""
+        width, height = self._extent(text)
+        place = _PADDING, self._canvas.height + _PADDING
+        self._extend(width, self._canvas.height + height)
+        ImageDraw.Draw(self._canvas).text(place, text, fill=_BLACK, font=self._font)
+
     def save(self, path: Path) -> None:
         """Write the picture as it is now."""
         self._canvas.save(path)
+
+    def _extend(self, width: int, height: int) -> None:
+        """White to the right and below, up to a size that is at least this wide."""
+        extended = Image.new("RGB", (max(self._canvas.width, width), height), _WHITE)
+        extended.paste(self._canvas)
+        self._canvas = extended
 
     def _enlarged(self, values: NDArray[Any]) -> NDArray[Any]:
         return values.repeat(self._factor, axis=0).repeat(self._factor, axis=1)

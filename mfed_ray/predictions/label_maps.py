@@ -10,23 +10,27 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mfed_ray.coco_categories import STUFF
-from mfed_ray.predictions.drawing import Picture, overlay_folder
+from mfed_ray.predictions.drawing import NOTHING, Picture, overlay_folder
 from mfed_ray.predictions.palette import HUES, class_colour
 
 _ORANGE = np.array(HUES[0])
 _DIM, _GLOW, _NORMALS = 0.5, 0.9, 0.7
 
+VISIBLE = 0.1
+"""A probability that is seen as a glow on a darkened image."""
+
 
 class ClassMaps:
     """Classes as palette PNGs ``<name>.png``: the value of label i, which is ``names[i]``, is ``first`` + i.
 
-    ``overlays/<name>.png`` shows them over the image with a legend, largest first, the label ``clear`` left clear.
+    ``overlays/<name>.png`` shows them over the image with a legend, largest first, the label ``clear`` left clear; or
+    says that nothing was found.
     """
 
     def __init__(self, folder: Path, names: Sequence[str], first: int = 0, clear: int = 0) -> None:
         self._folder, self._overlays = folder, overlay_folder(folder)
         self._names, self._first, self._clear = names, first, clear
-        self._colours = [class_colour(label) for label in range(len(names))]
+        self._colours = [class_colour(name) for name in names]
         self._palette = np.zeros((256, 3), dtype=np.uint8)
         self._palette[first : first + len(names)] = self._colours
         self._palette[first + clear] = 0
@@ -44,6 +48,8 @@ class ClassMaps:
         pixels = np.bincount(labels.reshape(-1), minlength=len(self._names))
         present = [label for label in np.argsort(-pixels, kind="stable") if pixels[label] and label != self._clear]
         overlay.legend([(self._names[label], self._colours[label]) for label in present])
+        if not present:
+            overlay.note(NOTHING)
         overlay.save(self._overlays / f"{name}.png")
 
     def close(self) -> None:
@@ -55,7 +61,10 @@ StuffMaps = partial(ClassMaps, names=[category.name for category in STUFF], firs
 
 
 class GreyMaps:
-    """Probabilities as grey PNGs ``<name>.png``, 255 is 1; ``overlays/<name>.png``: orange on the darkened image."""
+    """Probabilities as grey PNGs ``<name>.png``, 255 is 1; ``overlays/<name>.png``: orange on the darkened image.
+
+    Where no probability is ``VISIBLE``, the overlay says that nothing was found, and the highest.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._overlays = folder, overlay_folder(folder)
@@ -66,6 +75,8 @@ class GreyMaps:
         overlay = Picture(image)
         overlay.blend(np.zeros(3), np.full(prediction.shape, _DIM))
         overlay.blend(_ORANGE, prediction * _GLOW)
+        if (highest := float(prediction.max(initial=0))) < VISIBLE:
+            overlay.note(f"{NOTHING} (at most {highest:.2f})")
         overlay.save(self._overlays / f"{name}.png")
 
     def close(self) -> None:

@@ -1,7 +1,10 @@
-"""Colours of classes and of their instances: the same in every picture, told apart by colour-blind people too."""
+"""Colours of classes and of their instances: the same in every task, told apart by colour-blind people too."""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Sequence
+from zlib import crc32
+
+from mfed_ray.coco_categories import PANOPTIC, STUFF, THINGS
+from mfed_ray.labels import PART_CLASSES, PASCAL_CLASSES
 
 Colour = tuple[int, int, int]
 """Red, green, blue, 0..255."""
@@ -15,10 +18,33 @@ _GOLDEN = 0.6180339887498949
 _DEEPEST = 0.6
 
 
-def class_colour(label: int) -> Colour:
-    """Classes take the hues in turn, and from one turn to the next other shades of them."""
-    turn, hue = divmod(label, len(HUES))
+_PASCAL_NAMES = {
+    "aeroplane": "airplane", "diningtable": "dining table", "motorbike": "motorcycle", "pottedplant": "potted plant",
+    "sofa": "couch", "tvmonitor": "tv",
+}  # fmt: skip
+"""PASCAL's classes that COCO calls otherwise."""
+
+
+def class_colour(name: str) -> Colour:
+    """The colour of a class by its name, whatever its label in a task is."""
+    known = _common(name)
+    return colour(_NUMBERS.get(known, len(_NUMBERS) + crc32(known.encode()) % 1000))
+
+
+def colour(number: int) -> Colour:
+    """Numbers take the hues in turn, and from one turn to the next other shades of them."""
+    turn, hue = divmod(number, len(HUES))
     return shade(HUES[hue], turn)
+
+
+def _common(name: str) -> str:
+    """What data sets and tasks call the class together; a merged class of the panoptic task has its part's name."""
+    return _PASCAL_NAMES.get(name, name).removesuffix("-merged")
+
+
+_CATEGORIES = [category.name for space in (THINGS, STUFF, PANOPTIC) for category in space]
+_NAMES = dict.fromkeys(map(_common, [*_CATEGORIES, *PASCAL_CLASSES, *PART_CLASSES]))
+_NUMBERS = {name: number for number, name in enumerate(_NAMES)}
 
 
 def shade(colour: Colour, number: int) -> Colour:
@@ -29,11 +55,11 @@ def shade(colour: Colour, number: int) -> Colour:
     return red, green, blue
 
 
-def instance_colours(labels: NDArray[np.int64]) -> list[Colour]:
-    """Shades of the classes' colours for instances of the classes ``labels`` [N]; a class's first has its colour."""
-    seen: dict[int, int] = {}
+def instance_colours(names: Sequence[str]) -> list[Colour]:
+    """Shades of the classes' colours for instances of the classes ``names``; a class's first has its colour."""
+    seen: dict[str, int] = {}
     colours = []
-    for label in labels.tolist():
-        seen[label] = seen.get(label, -1) + 1
-        colours.append(shade(class_colour(label), seen[label]))
+    for name in names:
+        seen[name] = seen.get(name, -1) + 1
+        colours.append(shade(class_colour(name), seen[name]))
     return colours

@@ -1,6 +1,6 @@
 """Pictures: image, ground truth, prediction before and after federation, of the best run of a few algorithms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +18,33 @@ PAGE_WIDTH = 7.0
 """Inches of both columns of a paper."""
 
 
-def galleries(study: Study, folders: Mapping[str, str], most: int) -> list[ReportFigure]:
-    """One figure for the best variant of each of the ``most`` best algorithms: of its run of the lowest seed."""
+def galleries(study: Study, folders: Mapping[str, str], most: int, trusted: Collection[str] = ()) -> list[ReportFigure]:
+    """One figure for the best variant of each of the ``most`` best algorithms: of its run of the lowest seed.
+
+    ``trusted``: as of ``mfed_ray.predict.predict``. A run that cannot be drawn has a sentence that says why.
+    """
     if not most:
         why = "Pictures are drawn of a few runs of a report; ask for one of this experiment alone."
         return [ReportFigure("pictures", "Predictions", missing=why)]
     found = []
     for variant in [study.best(algorithm) for algorithm in study.algorithms][:most]:
         runs = study.runs[study.runs["variant"] == variant].sort_values("seed", kind="stable")
-        found.append(_gallery(study, variant, runs.iloc[0], folders))
+        found.append(_gallery(study, variant, runs.iloc[0], folders, trusted))
     return found
 
 
-def _gallery(study: Study, variant: str, run: "pd.Series[Any]", folders: Mapping[str, str]) -> ReportFigure:
+def _gallery(
+    study: Study, variant: str, run: "pd.Series[Any]", folders: Mapping[str, str], trusted: Collection[str]
+) -> ReportFigure:
     name, title = f"pictures-{variant}", f"Predictions of {variant}"
     place = folders[str(run["run_id"])]
     if is_remote(place):
         return ReportFigure(name, title, missing=f"Pictures are drawn of runs on this machine; this one is at {place}.")
     try:
-        pictures = draw_pictures(Path(place))
-    except MfedError as error:
-        return ReportFigure(name, title, missing=f"No pictures of {place}: {error}.")
+        pictures = draw_pictures(Path(place), trusted)
+    except Exception as error:  # whatever a run's files hold, the report has other runs to show
+        reason = str(error) if isinstance(error, MfedError) else f"{type(error).__name__}: {error}"
+        return ReportFigure(name, title, missing=f"No pictures of {place}: {reason}.")
     caption = (
         f"Seed {run['seed']}: for each task one image that the client holds out, the first with objects in it, with "
         f"the ground truth and the client's predictions before federation (the initial model) and after round "

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from mfed_ray.errors import ConfigError, RunFolderError
@@ -27,11 +27,12 @@ PICTURED = 3
 """Runs of a report that pictures are drawn of, at most: each needs models."""
 
 
-def write_report(results: Results, out: Path, form: str = "html") -> list[Path]:
+def write_report(results: Results, out: Path, form: str = "html", trusted: Collection[str] = ()) -> list[Path]:
     """Write the page ``out``, or each panel of its figures as a file of the format into the folder ``out``.
 
-    ``results`` is what ``mfed_ray.load`` returns. The files written, which replace those of their names. Raises
-    ConfigError for another format or a place that cannot be written, RunFolderError where no run was evaluated.
+    ``results`` is what ``mfed_ray.load`` returns. ``trusted``: as of ``mfed_ray.predict.predict``, for pictures. The
+    files written, which replace those of their names. Raises ConfigError for another format or a place that cannot be
+    written, RunFolderError where no run was evaluated.
     """
     if form not in FORMATS:
         raise ConfigError(f"--format: {form!r} is not one of {', '.join(FORMATS)}")
@@ -39,7 +40,9 @@ def write_report(results: Results, out: Path, form: str = "html") -> list[Path]:
     if not found:
         raise RunFolderError("no run was evaluated after round 0 yet, so there is no figure to draw")
     with styled():
-        chapters = [_chapter(study, results, _pictured(len(found), index)) for index, study in enumerate(found)]
+        chapters = [
+            _chapter(study, results, _pictured(len(found), index), trusted) for index, study in enumerate(found)
+        ]
         try:
             return [_write_page(chapters, results, out)] if form == "html" else _write_panels(chapters, out, form)
         except OSError as error:
@@ -51,7 +54,7 @@ def _pictured(experiments: int, index: int) -> int:
     return PICTURED // experiments if experiments <= PICTURED else int(index < PICTURED)
 
 
-def _chapter(study: Study, results: Results, pictured: int) -> Chapter:
+def _chapter(study: Study, results: Results, pictured: int, trusted: Collection[str]) -> Chapter:
     figures = [
         learning_curves(study),
         heat_maps(study),
@@ -59,7 +62,7 @@ def _chapter(study: Study, results: Results, pictured: int) -> Chapter:
         *fusing_by_block(study),
         costs(study),
         client_bars(study),
-        *galleries(study, results.folders, pictured),
+        *galleries(study, results.folders, pictured, trusted),
     ]
     caption = (
         f"Headline metrics {spaced(study.stage)} at the last round, mean over "

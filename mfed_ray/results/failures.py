@@ -1,7 +1,6 @@
 """The table of a run's failures: a line of JSON for each row, so that one is there as soon as it happened."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mfed_ray.durable import flush
 from mfed_ray.errors import RunFolderError
 from mfed_ray.federation.events import Absent, Failure
 from mfed_ray.results.find import FAILURES_FILE, Found, folder_at
@@ -34,9 +34,7 @@ def append(folder: Path, run_id: str, event: Failure) -> None:
         file.seek(0)
         file.truncate(_whole(file.read()))
         file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
-        file.flush()
-        os.fsync(file.fileno())
-    _sync(folder)
+    flush([folder / FAILURES_FILE, folder])
 
 
 def read_failures(found: Found) -> pa.Table:
@@ -79,12 +77,3 @@ def _rows(lines: Sequence[bytes], place: str) -> Iterator[Row]:
 def _whole(content: bytes) -> int:
     """How many bytes the whole lines have."""
     return content.rfind(b"\n") + 1
-
-
-def _sync(folder: Path) -> None:
-    """A file's name is in its folder, which has to be on the disk as well."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

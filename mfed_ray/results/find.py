@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from pyarrow import fs
 
-from mfed_ray.errors import RunFolderError
+from mfed_ray.errors import RunFolderError, StorageError
 from mfed_ray.results.run_folder import CHECKPOINTS, CONFIG
-from mfed_ray.storage import files_below, locate
+from mfed_ray.storage import files_below, locate, refusal, shown
 
 METRICS_FILE, ROUNDS_FILE = "metrics.parquet", "rounds.parquet"
 CORRELATIONS_FILE, FUSING_FILE = "correlations.parquet", "fusing.parquet"
@@ -19,7 +19,10 @@ FAILURES_FILE = "failures.jsonl"
 
 @dataclass(frozen=True)
 class Found:
-    """A run's folder: where a person finds it, where the file system does, and the names of its files."""
+    """A run's folder: where a person finds it, where the file system does, and the names of its files.
+
+    ``place`` is as ``mfed_ray.storage.shown`` shows it.
+    """
 
     place: str
     system: fs.FileSystem
@@ -36,13 +39,15 @@ class Found:
 
 
 def folder_at(place: str) -> Found:
-    """The folder at a path or URI, without files where there is none. Raises RunFolderError."""
+    """The folder at a path or URI, without files where there is none. Raises RunFolderError and StorageError."""
     system, path = locate(place)
     try:
         listed = system.get_file_info(fs.FileSelector(path, allow_not_found=True))
     except OSError as error:
-        raise _unlisted(place, error) from error
-    return Found(place, system, path, frozenset(info.base_name for info in listed if info.type == fs.FileType.File))
+        raise refusal(error, place, "listed") from None
+    return Found(
+        shown(place), system, path, frozenset(info.base_name for info in listed if info.type == fs.FileType.File)
+    )
 
 
 def find(places: Iterable[str | Path]) -> tuple[list[Found], list[str]]:
@@ -53,7 +58,7 @@ def find(places: Iterable[str | Path]) -> tuple[list[Found], list[str]]:
         try:
             for one in _below(str(place)):
                 found.setdefault((one.system.type_name, one.path), one)
-        except RunFolderError as error:
+        except (RunFolderError, StorageError) as error:
             problems.append(str(error))
     return list(found.values()), problems
 
@@ -63,24 +68,20 @@ def _below(place: str) -> Sequence[Found]:
     try:
         kind = system.get_file_info(root).type
         if kind == fs.FileType.NotFound:
-            raise RunFolderError(f"{place}: no such folder; expected a run's folder, or one with runs below it")
+            raise RunFolderError(f"{shown(place)}: no such folder; expected a run's folder, or one with runs below it")
         if kind == fs.FileType.File:
-            raise RunFolderError(f"{place}: is a file; expected a run's folder, or one with runs below it")
+            raise RunFolderError(f"{shown(place)}: is a file; expected a run's folder, or one with runs below it")
         folders = sorted(_walk(root) if isinstance(system, fs.LocalFileSystem) else _listed(system, root))
     except OSError as error:
-        raise _unlisted(place, error) from error
+        raise refusal(error, place, "listed") from None
     runs = [
-        Found(_joined(place, parts), system, "/".join([root.rstrip("/"), *parts]), files)
+        Found(_joined(shown(place), parts), system, "/".join([root.rstrip("/"), *parts]), files)
         for parts, files in folders
         if files & {METRICS_FILE, CONFIG}
     ]
     if not runs:
-        raise RunFolderError(f"{place}: no run in it or below it (looked for {METRICS_FILE})")
+        raise RunFolderError(f"{shown(place)}: no run in it or below it (looked for {METRICS_FILE})")
     return runs
-
-
-def _unlisted(place: str, error: OSError) -> RunFolderError:
-    return RunFolderError(f"{place}: cannot be listed ({' '.join(str(error).split())})")
 
 
 def _walk(root: str) -> Iterator[tuple[tuple[str, ...], frozenset[str]]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from mfed_ray.errors import ResultsWarning, RunFolderError
+from mfed_ray.errors import ResultsWarning, RunFolderError, StorageError
 from mfed_ray.results.find import Found, find
 from mfed_ray.results.stored import Run, read_run
 from mfed_ray.results.tables import METRICS
@@ -39,7 +39,7 @@ class Results:
     fusing: pd.DataFrame
     failures: pd.DataFrame
     folders: Mapping[str, str]
-    """Where the run of each ``run_id`` lies."""
+    """Where the run of each ``run_id`` lies, as ``mfed_ray.storage.shown`` shows it."""
     problems: Sequence[str]
     """One sentence for each thing that could not be read or is not finished."""
 
@@ -90,7 +90,7 @@ def shortened(problems: Sequence[str]) -> list[str]:
 def _read(found: Found) -> Run | str:
     try:
         return read_run(found)
-    except RunFolderError as error:
+    except (RunFolderError, StorageError) as error:
         return str(error)
 
 

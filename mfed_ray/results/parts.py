@@ -15,9 +15,9 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import compute
 
-from mfed_ray.errors import RunFolderError
 from mfed_ray.results.find import Found
 from mfed_ray.results.tables import Stored, open_table
+from mfed_ray.storage import refusal
 
 _PART = re.compile(r"(\w+)\.(\d{6,})\.parquet")
 _THREADS = 8
@@ -42,7 +42,8 @@ def has_parts(folder: Path) -> bool:
 
 
 def read_whole(found: Found, name: str, columns: Mapping[str, str]) -> Stored:
-    """A table of a run's folder with its parts. Raises RunFolderError where one of its files cannot be read.
+    """A table of a run's folder with its parts. Raises RunFolderError where one of its files is damaged,
+    and as ``mfed_ray.storage.refusal`` where one cannot be read.
 
     The run may go on meanwhile. So the parts are read first: what is in none of them is in the file by then.
     """
@@ -55,7 +56,7 @@ def read_whole(found: Found, name: str, columns: Mapping[str, str]) -> Stored:
                 parts = {number: rows for number, rows in zip(listed, read, strict=True) if rows is not None}
         stored = _open(found, name, columns)
     except OSError as error:
-        raise RunFolderError(f"{found.place_of(name)}: cannot be read ({error})") from error
+        raise refusal(error, found.place_of(name), "read") from None
     last = compute.max(stored.rows["round"]).as_py() if stored.rows.num_rows else -1
     newer = {number: rows for number, rows in parts.items() if number >= last}
     if not newer:

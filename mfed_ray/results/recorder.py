@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mfed_ray.durable import flush
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, FLOOR, HELD_OUT, TRAIN, TRAINING, Headline
 from mfed_ray.federation.events import Evaluated, Trained
 from mfed_ray.messages import ClientReport, ClientSpec, RunIdentity
@@ -23,7 +24,7 @@ class Recorder:
         config: Mapping[str, Any],
         headlines: Mapping[str, Headline],
     ) -> None:
-        self._run, self._headlines = run, headlines
+        self._folder, self._run, self._headlines = folder.path, run, headlines
         self._clients = {client.name: client for client in clients}
         self._metrics = Table(folder.path / "metrics.parquet", METRICS, config)
         self._rounds = Table(folder.path / "rounds.parquet", ROUNDS, config)
@@ -44,7 +45,7 @@ class Recorder:
         return self._metrics.has(AFTER_AGGREGATION)
 
     def record(self, event: Trained | Evaluated) -> None:
-        """Add what a round came to, and write it."""
+        """Add what a round came to, and write it; then it outlasts a loss of power. Raises OSError."""
         if isinstance(event, Trained):
             self._metrics.add(self._trained_rows(event))
             self._rounds.add([self._round_row(event)])
@@ -55,6 +56,7 @@ class Recorder:
             self._rounds.change(event.round, evaluate_seconds=event.seconds, peak_memory_bytes=_peak(event.reports))
         for table in self._tables:
             table.write()
+        flush([self._folder])
 
     def finish(self) -> None:
         """After the last round: leave one file for each table."""

@@ -12,14 +12,19 @@ from typing import IO, Any
 
 import yaml
 
+from mfed_ray.durable import flush, replace
 from mfed_ray.errors import RunFolderError
+from mfed_ray.locks import open_lock
 
 CONFIG, ENVIRONMENT, PARTITION, LOCK = "config.yaml", "environment.json", "partition.json", ".lock"
+SKIPPED = "skipped.json"
+"""By client the images that could not be read and were left out; missing where there were none."""
 CHECKPOINTS = "checkpoints"
 
 FREE_KEYS = frozenset(
     f"{section}.{key}"
     for section, keys in {
+        "checkpoints": ("every", "keep"),
         "runtime": (
             *("backend", "address", "cpus_per_client", "gpus_per_client"),
             *("max_actors", "max_retries", "start_timeout"),
@@ -28,8 +33,10 @@ FREE_KEYS = frozenset(
     }.items()
     for key in keys
 )
-"""Keys that say where a run runs and what is done about failures, never what comes out: they may differ when it is
-resumed."""
+"""Keys that say where a run runs, what it keeps and what is done about failures, never what comes out.
+
+They may differ when it is resumed.
+"""
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / LOCK).open("w")
+            lock = open_lock(self.path / LOCK)
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be written to ({error}); choose a folder with --out") from error
         with lock:
@@ -114,15 +121,21 @@ class RunFolder:
             yield
 
     def read_json(self, name: str) -> Any:
-        """A JSON file's content; None where it is missing."""
+        """A JSON file's content; None where it is missing. Raises RunFolderError where it is damaged."""
         path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        except ValueError as error:
+            raise RunFolderError(
+                f"{path}: cannot be read as JSON ({error}); choose another folder with --out"
+            ) from error
 
     def _replace(self, name: str, text: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         temporary = self.path / f".{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / name)
+        replace(temporary, self.path / name)
+        flush([self.path])
 
 
 def _taken(lock: IO[str]) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import compute
 
-from mfed_ray.errors import RunFolderError
+from mfed_ray.errors import RunFolderError, StorageError
 from mfed_ray.federation.events import named
 from mfed_ray.results.failures import read_failures
 from mfed_ray.results.find import CORRELATIONS_FILE, FUSING_FILE, METRICS_FILE, ROUNDS_FILE, Found
@@ -85,7 +85,7 @@ def _rest(found: Found, name: str, columns: Mapping[str, str], problems: list[st
         if name not in found.files:
             raise RunFolderError(f"{found.place}: has no {name}")
         return read_whole(found, name, columns).rows
-    except RunFolderError as error:
+    except (RunFolderError, StorageError) as error:
         problems.append(str(error))
         return table_schema(columns).empty_table()
 

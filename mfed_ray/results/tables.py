@@ -1,7 +1,6 @@
 """The long-form tables of a run: their columns, and their Parquet files."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import IO, Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from mfed_ray.durable import replace
 from mfed_ray.errors import RunFolderError
 from mfed_ray.results.older import described
 
@@ -120,7 +120,7 @@ _TYPES: Mapping[str, pa.DataType] = {
 
 
 def write_table(path: Path, rows: pa.Table, config: Mapping[str, Any]) -> int:
-    """Write a table's file, or replace it at once, and return its bytes.
+    """Write a table's file, or replace it at once, and return its bytes. Raises OSError.
 
     It says in its metadata by which version and from which resolved config it was made. Until it is whole it has the
     name ``.TABLE.parquet.tmp``, which is one for the file and all its parts.
@@ -132,7 +132,7 @@ def write_table(path: Path, rows: pa.Table, config: Mapping[str, Any]) -> int:
         writer.write_table(rows)
         writer.add_key_value_metadata({_METADATA: made})
     size = temporary.stat().st_size
-    os.replace(temporary, path)
+    replace(temporary, path)
     return size
 
 

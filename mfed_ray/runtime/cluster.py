@@ -1,26 +1,23 @@
-"""The Ray cluster that a run is on: joining it, its nodes, and what fits on them."""
+"""The Ray cluster that a run is on: joining it, its nodes, and what fits on them.
+
+Ray's own modules that are not public are imported where they are used, and done without where they are not there.
+"""
 
 import logging
 import os
+import secrets
 import socket
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
 import ray
 import yaml
-from ray._private import services
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
-from ray._private.grpc_utils import init_grpc_channel
-from ray._private.utils import get_num_cpus
-from ray.autoscaler.v2.sdk import get_cluster_status
-from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
-from ray.exceptions import AuthenticationError
 
 from mfed_ray.errors import PlacementError
 from mfed_ray.runtime.placement import Node, Placement, place
+from mfed_ray.storage import shown
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where ``ray up`` leaves the cluster's description on its head."""
@@ -44,12 +41,13 @@ def connect(address: str | None) -> None:
     if ray.is_initialized():
         return
     asked = address or os.environ.get("RAY_ADDRESS") or "local"
-    place = f"{'address' if address or asked == 'local' else 'RAY_ADDRESS'}: {asked!r}"
+    place = f"{'address' if address or asked == 'local' else 'RAY_ADDRESS'}: {shown(asked)!r}"
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if "://" in asked:
         raise PlacementError(f"{place} is a URL; expected HOST:PORT or auto, {FROM_A_NODE}")
     try:
         if asked == "local":
+            _own_token()
             ray.init(address="local", include_dashboard=False, **quiet)
         else:
             _check_head(asked, place)
@@ -61,17 +59,40 @@ def connect(address: str | None) -> None:
         raise PlacementError(f"{place} cannot be joined ({reason}); it needs the cluster's Ray and Python") from error
 
 
+def _own_token() -> None:
+    """A Ray that starts here listens on the network, and takes orders from whoever has its token.
+
+    It gets a token of its own, in memory; Ray itself would leave one in the home folder that others may read. What the
+    user's environment says of tokens stands.
+    """
+    if not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
 def own_node(address: str | None) -> list[Node]:
     """The node that ``connect`` would start here; none where it would join a cluster, or has."""
     if ray.is_initialized() or (address or os.environ.get("RAY_ADDRESS") or "local") != "local":
         return []
     import torch
 
-    return [{"name": socket.gethostname(), "CPU": float(get_num_cpus()), "GPU": float(torch.cuda.device_count())}]
+    try:
+        from ray._private.utils import get_num_cpus  # which knows a container's share
+    except ImportError:
+        get_num_cpus = os.cpu_count
+    return [{"name": socket.gethostname(), "CPU": float(get_num_cpus() or 1), "GPU": float(torch.cuda.device_count())}]
 
 
 def _check_head(asked: str, place: str) -> None:
     """Ask the head for its nodes: where it does not answer, Ray itself would try for 20 to 60 s, and print."""
+    try:
+        import grpc  # type: ignore[import-untyped]
+        from ray._private import services
+        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+        from ray._private.grpc_utils import init_grpc_channel
+        from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+        from ray.exceptions import AuthenticationError
+    except ImportError:
+        return  # this Ray has them elsewhere; it says itself what is wrong, later
     if asked == "auto":
         logging.getLogger("ray").setLevel(logging.ERROR)
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # as ray.init does, for auto alone
@@ -94,6 +115,10 @@ def nodes() -> list[Node]:
     alive = [_node(n["NodeManagerHostname"], n["Resources"]) for n in ray.nodes() if n["Alive"]]
     path = BOOTSTRAP.expanduser()
     if not path.is_file():
+        return alive
+    try:
+        from ray.autoscaler.v2.sdk import get_cluster_status
+    except ImportError:
         return alive
     status = get_cluster_status(ray.get_runtime_context().gcs_address)
     running = Counter(node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import ray.exceptions
 
-from mfed_ray.errors import ClientError, ClientMemoryError, MfedError
+from mfed_ray.errors import ClientError, ClientLostError, ClientMemoryError, MfedError
 from mfed_ray.federation.backend import Job
 from mfed_ray.federation.events import named
 
@@ -40,9 +40,9 @@ def told(error: Exception, jobs: Sequence[Job]) -> MfedError:
     if isinstance(cause, FULL):
         return no_room(cause)
     if isinstance(cause, ray.exceptions.ObjectLostError):
-        return ClientError(f"{who} parameters or results were lost with a node ({reason})")
+        return ClientLostError(f"{who} parameters or results were lost with a node ({reason})")
     if isinstance(cause, ray.exceptions.RayError):
-        return ClientError(f"{who} actor died ({reason})")
+        return ClientLostError(f"{who} actor died ({reason})")
     return ClientError(f"{who} process failed: {cause!r}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from mfed_ray.errors import ClientError, MfedError, PlacementError
+from mfed_ray.errors import ClientLostError, MfedError, PlacementError
 from mfed_ray.runtime.client_actor import ClientActor
 from mfed_ray.runtime.cluster import free
 from mfed_ray.runtime.placement import Placement, describe
@@ -71,7 +71,7 @@ class ActorPool:
     def hear(self, answer: Any) -> None:
         """Take in an answer that has come: work may go there. An actor that came to nothing is replaced.
 
-        Raises ClientError where that goes on and on, as with a library that cannot be imported.
+        Raises ClientLostError where that goes on and on, as with a library that cannot be imported.
         """
         place = next(place for place, seat in enumerate(self._seats) if seat.asked == answer)
         try:
@@ -79,7 +79,7 @@ class ActorPool:
         except ray.exceptions.RayError as error:
             self._failed_starts += 1
             if self._failed_starts > (self.max_retries + 1) * len(self._seats):
-                raise ClientError(
+                raise ClientLostError(
                     f"client actors die as they start, {self._failed_starts} in a row: {error}"
                 ) from error
             self.replace(place)
@@ -121,7 +121,7 @@ class ActorPool:
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a function in the first actor that answers.
 
-        Raises what it raises, PlacementError where none answers, ClientError where one after the other dies of it.
+        Raises what it raises, PlacementError where none answers, ClientLostError where one after the other dies of it.
         """
         for attempt in range(self.max_retries + 1):
             place = self._first()
@@ -132,7 +132,7 @@ class ActorPool:
             except ray.exceptions.RayError as error:
                 self.replace(place)
                 if attempt == self.max_retries:
-                    raise ClientError(
+                    raise ClientLostError(
                         f"a client's process died before the first round and no retry helped: {error}"
                     ) from error
         raise AssertionError  # the last attempt returns or raises

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.storage import below, read_text, replace_text
+from mfed_ray.storage import below, read_text, replace_text, shown
 from mfed_ray.sweep.points import Point, identity
 
 State = Literal["running", "finished", "stopped", "failed"]
@@ -44,7 +44,7 @@ class Ledger:
             self._entries = {identity(one["point"]): Entry(**one) for one in tree["trials"]}
         except (ValueError, TypeError, KeyError) as error:
             raise RunFolderError(
-                f"{self._place}: cannot be read as a sweep's trials ({error}); remove it, and the sweep goes on from "
+                f"{shown(self._place)}: cannot be read as a sweep's trials ({error}); remove it, and the sweep goes on from "
                 "its trials' folders"
             ) from error
 

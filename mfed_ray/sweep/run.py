@@ -11,7 +11,7 @@ from mfed_ray.errors import RunFolderError, SweepError
 from mfed_ray.experiment import Experiment
 from mfed_ray.results.run_folder import RunFolder, differing, parse_config
 from mfed_ray.runtime.cluster import connect, nodes, own_node
-from mfed_ray.storage import below, is_remote, read_text, replace_text
+from mfed_ray.storage import below, is_remote, read_text, replace_text, shown
 from mfed_ray.sweep.ledger import CLOSED, Ledger
 from mfed_ray.sweep.planning import Plan, check_placement, plan
 from mfed_ray.sweep.points import Point, identity, label
@@ -91,9 +91,11 @@ def _check_folder(sweep: Sweep, place: str) -> None:
         if not is_remote(place):
             RunFolder(Path(place)).check_free()
         return
-    found, own = parse_config(BytesIO(text.encode()), file), sweep.resolved()
+    found, own = parse_config(BytesIO(text.encode()), shown(file)), sweep.resolved()
     if wrong := sorted(differing({k: found.get(k) for k in SHARED}, {k: own[k] for k in SHARED})):
-        raise RunFolderError(f"{place} holds a sweep with another {', '.join(wrong)}; choose another folder with --out")
+        raise RunFolderError(
+            f"{shown(place)} holds a sweep with another {', '.join(wrong)}; choose another folder with --out"
+        )
 
 
 @contextmanager

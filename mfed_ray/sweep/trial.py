@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from mfed_ray.errors import InputError, PlacementError, RunFolderError
+from mfed_ray.errors import MfedError, PlacementError, RunFolderError
 from mfed_ray.execution import simulate
 from mfed_ray.experiment import Experiment
 from mfed_ray.federation.events import Event, ends_round
@@ -20,7 +20,7 @@ from mfed_ray.runtime.client_actor import import_from
 from mfed_ray.runtime.hosts import RayHost, SerialHost
 from mfed_ray.runtime.placement import Placement
 from mfed_ray.runtime.pool import ActorPool
-from mfed_ray.storage import below, is_remote
+from mfed_ray.storage import below, is_remote, shown
 from mfed_ray.sweep.points import Point, baseline_of, experiment_at, folder_name
 from mfed_ray.sweep.schema import CONFIG, DELTA_M, Sweep
 
@@ -86,10 +86,15 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._drop_pool()
 
     def step(self) -> dict[str, Any]:
-        """The next evaluated round's result. What is wrong with the input ends the trial; no retry would help."""
+        """The next evaluated round's result. What would come again ends the trial: wrong input, a client's own error.
+
+        What may pass is left to Tune, which starts the trial again from its last round.
+        """
         try:
             return self._step()
-        except InputError as error:
+        except MfedError as error:
+            if error.may_pass:
+                raise
             return {ROUND: max(self._told, 0), OBJECTIVE: math.nan, FAILED: str(error), "done": True}
 
     def _step(self) -> dict[str, Any]:
@@ -119,7 +124,9 @@ class Trial(tune.Trainable):  # type: ignore[misc]
         self._curve = read_curve(self._place)
         newest = max(self._curve.rounds, default=-1)
         if last is None and newest <= self._told:  # else another process has just finished it
-            raise RunFolderError(f"{self._place}: its tables end before its last checkpoint; move the folder away")
+            raise RunFolderError(
+                f"{shown(self._place)}: its tables end before its last checkpoint; move the folder away"
+            )
 
     def _finish(self) -> None:
         """Let the run come to its end: tables that a kill left may be a round ahead of the last checkpoint."""

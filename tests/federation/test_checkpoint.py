@@ -1,11 +1,15 @@
+import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mfed_ray.errors import CheckpointError, RunFolderError
+from mfed_ray.errors import CheckpointError, ResultsWarning, RunFolderError
 from mfed_ray.federation.checkpoint import Checkpoint, load_latest, save
 from mfed_ray.messages import Params, State
+from tests.toy_run import files_of
 
 
 def checkpoint(number: int) -> Checkpoint:
@@ -65,12 +69,134 @@ def test_no_checkpoint(tmp_path: Path) -> None:
     assert load_latest(tmp_path / "missing") is None
 
 
-@pytest.mark.parametrize("name", ["server.safetensors", "index.json", "client_0.json"])
-def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
+def test_the_newest_are_kept(tmp_path: Path) -> None:
+    for number in (1, 2, 10, 11):
+        save(tmp_path, checkpoint(number), keep=3)
+    assert names(tmp_path) == ["round_000002", "round_000010", "round_000011"]
+    save(tmp_path, checkpoint(5), keep=3)  # of a run that went on from round 2: later rounds are not its own
+    assert names(tmp_path) == ["round_000002", "round_000005"]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+FILES = ["index.json", "server.json", "server.safetensors", "client_0.json", "client_0.safetensors"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_any_bit_that_flips_is_seen(tmp_path: Path, name: str) -> None:
+    """A sample of each file's bits, its first and last among them."""
     save(tmp_path, checkpoint(1))
-    (tmp_path / "round_000001" / name).write_bytes(b"\x00\x01")
-    with pytest.raises(RunFolderError, match=r"round_000001: the checkpoint cannot be read .*; remove it to start"):
+    path = tmp_path / "round_000001" / name
+    content = path.read_bytes()
+    bits = 8 * len(content)
+    for bit in {*range(0, bits, 37), bits - 1}:
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(
+            RunFolderError, match=r"round_000001: the checkpoint cannot be read \(.*\); no other is left"
+        ):
+            load_latest(tmp_path)
+    path.write_bytes(content)
+    assert load_latest(tmp_path) is not None
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["cut short", "missing"])
+def test_a_damaged_one_is_passed_over_for_the_one_before_with_a_warning(tmp_path: Path, name: str, damage: str) -> None:
+    for number in (1, 2):
+        save(tmp_path, checkpoint(number), keep=2)
+    path = tmp_path / "round_000002" / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        os.truncate(path, 3)
+    problem = rf"{tmp_path}/round_000002: the checkpoint cannot be read \(.*\); going on from round 1"
+    with pytest.warns(ResultsWarning, match=f"^{problem}$"):
+        loaded = load_latest(tmp_path)
+    assert loaded is not None
+    assert loaded.round == 1
+    told: list[str] = []
+    assert load_latest(tmp_path, told.append) is not None
+    assert len(told) == 1
+
+
+def test_where_all_are_damaged_the_folder_to_remove_is_named(tmp_path: Path) -> None:
+    for number in (1, 2):
+        save(tmp_path, checkpoint(number), keep=2)
+        (tmp_path / f"round_{number:06d}" / "server.json").unlink()
+    message = (
+        rf"round_000002: the .*; {tmp_path}/round_000001: the .*; no other is left: remove {tmp_path} to start the run"
+    )
+    with pytest.raises(RunFolderError, match=message):
         load_latest(tmp_path)
+
+
+def test_one_without_checksums_is_read_and_gone_on_from(tmp_path: Path) -> None:
+    """As older versions wrote it."""
+    first = checkpoint(1)
+    save(tmp_path, first)
+    index = tmp_path / "round_000001" / "index.json"
+    index.write_text(json.dumps({"round": 1, "clients": ["saliency-0", "saliency-1"]}))
+    loaded = load_latest(tmp_path)
+    assert loaded is not None
+    assert loaded.round == 1
+    save(tmp_path, Checkpoint(2, first.server, loaded.clients), loaded)
+    os.truncate(tmp_path / "round_000002" / "client_0.safetensors", 3)
+    with pytest.raises(RunFolderError, match=r"client_0\.safetensors is not what was written"):
+        load_latest(tmp_path)
+
+
+def test_a_linked_file_keeps_the_checksum_of_when_it_was_written(tmp_path: Path) -> None:
+    first = checkpoint(1)
+    save(tmp_path, first)
+    os.truncate(tmp_path / "round_000001" / "client_0.safetensors", 3)
+    save(tmp_path, Checkpoint(2, first.server, first.clients), first)
+    with pytest.raises(RunFolderError, match=r"client_0\.safetensors is not what was written"):
+        load_latest(tmp_path)
+
+
+def test_all_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file and the folder, then the folder's name, then its entry, and only then older ones go."""
+    done: list[tuple[str, str]] = []
+    fsync, rename, rmtree = os.fsync, os.replace, shutil.rmtree
+
+    def flushed(descriptor: int) -> None:
+        done.append(("flush", Path(os.readlink(f"/proc/self/fd/{descriptor}")).name))
+        fsync(descriptor)
+
+    def renamed(old: Path, new: Path) -> None:
+        done.append(("rename", new.name))
+        rename(old, new)
+
+    def removed(path: Path, ignore_errors: bool = False) -> None:
+        if path.exists():
+            done.append(("remove", path.name))
+        rmtree(path, ignore_errors)
+
+    save(tmp_path, checkpoint(1))
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    save(tmp_path, checkpoint(2))
+    written = {*names(tmp_path / "round_000002"), ".round_000002.tmp"}
+    assert written > set(FILES)
+    assert {name for _, name in done[: len(written)]} == written
+    assert done[len(written) :] == [("rename", "round_000002"), ("flush", tmp_path.name), ("remove", "round_000001")]
+
+
+@pytest.mark.parametrize("largest", [0, 100])
+def test_a_full_disk_leaves_the_last_one(tmp_path: Path, largest: int) -> None:
+    save(tmp_path, checkpoint(1))
+    with files_of(largest), pytest.raises(OSError, match="File too large"):
+        save(tmp_path, checkpoint(2))
+    loaded = load_latest(tmp_path)
+    assert loaded is not None
+    assert loaded.round == 1
+    save(tmp_path, checkpoint(2))
+    assert names(tmp_path) == ["round_000002"]
 
 
 def test_a_state_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:

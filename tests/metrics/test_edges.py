@@ -50,8 +50,37 @@ def test_precision_counts_any_annotator_and_recall_counts_all() -> None:
     assert precision_recall(prediction, annotators(first, second)) == (2 / 4, 3 / 4)
 
 
-def test_void_pixels_are_no_edges() -> None:
-    assert precision_recall(points((2, 2)), annotators(points((2, 2), value=255))) == (0, 0)
+def test_predictions_on_pixels_that_are_void_to_all_do_not_count() -> None:
+    void = points((20, 20), value=255)
+    right, wrong = points((2, 2)), points((20, 20))
+    assert precision_recall(right + wrong, annotators(right + void)) == (1, 1)
+    assert precision_recall(right + wrong, annotators(right + void, right)) == (1 / 2, 1)
+
+
+def test_an_image_that_is_void_throughout_adds_nothing() -> None:
+    metric = EdgeDetection()
+    metric.update(points((2, 2)), annotators(np.full(SHAPE, 255)))
+    assert all(math.isnan(value) for value in metric.compute().values())
+
+
+def test_a_metric_of_another_protocol_cannot_be_merged() -> None:
+    for other in (EdgeDetection(max_distance=0.011), EdgeDetection(thresholds=101), EdgeDetection(nms=True)):
+        with pytest.raises(DataError, match=r"cannot be merged into counts by \[0.0075, 99, False\]"):
+            EdgeDetection().merge(other)
+
+
+def test_targets_of_another_type_are_refused() -> None:
+    with pytest.raises(DataError, match="edge detection: the target is of float64; allowed are integers"):
+        EdgeDetection().update(points(), points()[..., None])
+    with pytest.raises(DataError, match=r"edge detection: the target has shape \(30, 40\); allowed are 3 axes"):
+        EdgeDetection().update(points(), points().astype(np.uint8))
+
+
+@pytest.mark.parametrize("nms", [False, True])
+def test_an_image_of_a_single_pixel(nms: bool) -> None:
+    metric = EdgeDetection(nms=nms)
+    metric.update(np.ones((1, 1)), np.ones((1, 1, 1), dtype=np.uint8))
+    assert metric.compute()["ods_f"] == 1
 
 
 def test_prediction_is_thinned_and_the_threshold_inclusive() -> None:

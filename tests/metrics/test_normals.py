@@ -68,3 +68,22 @@ def test_a_prediction_of_another_shape_is_refused() -> None:
 def test_predictions_of_a_diverged_model_are_refused() -> None:
     with pytest.raises(ClientError, match="surface normals: 1 of 3 predicted values are not finite; all must be"):
         AngularError().update(np.array([[[np.nan, 0.0, 1.0]]]), np.array([[UP]]))
+
+
+def test_targets_that_are_not_finite_or_no_vectors_are_refused() -> None:
+    with pytest.raises(DataError, match="surface normals: the target is not finite; allowed are finite vectors"):
+        AngularError().update(np.array([[UP]]), np.array([[(math.nan, 0.0, 1.0)]]))
+    with pytest.raises(DataError, match=r"surface normals: the target is of shape \(1, 1, 2\); allowed are finite"):
+        AngularError().update(np.zeros((1, 1, 2)), np.zeros((1, 1, 2)))
+    with pytest.raises(DataError, match="surface normals: the prediction is of int64; allowed are floating point"):
+        AngularError().update(np.ones((1, 1, 3), dtype=np.int64), np.array([[UP]]))
+
+
+def test_vectors_too_long_for_an_angle_leave_no_trace() -> None:
+    metric = AngularError()
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(ClientError, match="surface normals: 1 of 1 predicted values are not"),
+    ):
+        metric.update(np.array([[(1e300, 1e300, 0.0)]]), np.array([[(1e300, 1e300, 0.0)]]))
+    assert math.isnan(metric.compute()["mean_error"])

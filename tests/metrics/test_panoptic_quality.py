@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +234,18 @@ def test_a_segment_that_is_not_listed_is_refused() -> None:
 def test_a_label_that_does_not_exist_is_refused() -> None:
     with pytest.raises(DataError, match="panoptic quality: the target holds label 133; allowed are 0 to 132"):
         score(segments([[1]], {1: THING}), segments([[1]], {1: 133}))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"map": np.ones((1, 1))}, "map is of float64; allowed are integers"),
+        ({"labels": np.zeros(2, np.int64)}, r"labels are of shape \(2,\); allowed is \(1,\)"),
+        ({"ids": np.array([1, 1]), "labels": np.zeros(2, np.int64)}, r"ids are \[1, 1\]; allowed is each once, from 1"),
+        ({"crowd": np.zeros(1)}, "crowd is of float64; allowed are bool"),
+    ],
+)
+def test_wrong_types_and_lengths_are_refused(change: dict[str, Any], message: str) -> None:
+    right = Segments(np.ones((1, 1), np.int32), np.ones(1, np.int64), np.zeros(1, np.int64))
+    with pytest.raises(DataError, match=f"panoptic quality: the target's {message}"):
+        score(right, replace(right, **change))

@@ -68,3 +68,20 @@ def test_logits_are_refused() -> None:
 def test_predictions_of_a_diverged_model_are_refused() -> None:
     with pytest.raises(ClientError, match="saliency: 2 of 3 predicted values are not finite; all must be"):
         Saliency().update(np.array([[np.nan, np.inf, 0.0]]), np.zeros((1, 3), dtype=np.uint8))
+
+
+def test_an_image_that_is_void_throughout_does_not_count() -> None:
+    metric = Saliency()
+    metric.update(np.full((2, 2), 0.95), np.full((2, 2), 255, dtype=np.uint8))
+    assert all(math.isnan(value) for value in metric.compute().values())
+    metric.update(np.array([[0.95, 0.95]]), np.array([[1, 0]], dtype=np.uint8))
+    assert metric.compute()["max_miou"] == 0.5
+
+
+def test_targets_and_predictions_of_another_type_are_refused() -> None:
+    with pytest.raises(DataError, match="saliency: the target is of float64; allowed are integers"):
+        Saliency().update(np.zeros((1, 2)), np.array([[0.4, np.nan]]))
+    with pytest.raises(DataError, match="saliency: the prediction is of int64; allowed are floating point"):
+        Saliency().update(np.ones((1, 2), dtype=np.int64), np.zeros((1, 2), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"saliency: the target has shape \(1, 2, 1\); allowed are 2 axes"):
+        Saliency().update(np.zeros((1, 2, 1)), np.zeros((1, 2, 1), dtype=np.uint8))

@@ -91,3 +91,29 @@ def test_a_class_that_does_not_exist_is_refused() -> None:
         MeanIoU(7).update(np.array([[0]]), np.array([[7]], dtype=np.uint8))
     with pytest.raises(DataError, match=r"mean IoU: the prediction holds class -1; allowed are 0 to 6"):
         MeanIoU(7).update(np.array([[-1]]), np.array([[0]], dtype=np.uint8))
+
+
+def test_floats_are_no_classes() -> None:
+    target = np.zeros((1, 2), dtype=np.uint8)
+    for prediction in (np.array([[0.9, 1.0]]), np.array([[np.nan, 0.0]])):
+        with pytest.raises(DataError, match="mean IoU: the prediction is of float64; allowed are integers"):
+            MeanIoU(2).update(prediction, target)
+    with pytest.raises(DataError, match="mean IoU: the target is of float64; allowed are integers"):
+        MeanIoU(2).update(target, np.zeros((1, 2)))
+    with pytest.raises(DataError, match="mean IoU: the prediction is a list; allowed is an array of integers"):
+        MeanIoU(2).update([[0, 0]], target)  # type: ignore[arg-type]
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    empty = np.zeros((0, 3), dtype=np.uint8)
+    with pytest.raises(DataError, match=r"mean IoU: the target has shape \(0, 3\), which has no pixel"):
+        MeanIoU(2).update(empty, empty)
+
+
+def test_only_like_metrics_are_merged() -> None:
+    with pytest.raises(
+        DataError, match=r"mean IoU: counts by \[3, 'any'\] cannot be merged into counts by \[2, 'any'\]"
+    ):
+        MeanIoU(2).merge(MeanIoU(3))
+    with pytest.raises(DataError, match="'target'"):
+        MeanIoU(2).merge(MeanIoU(2, over="target"))

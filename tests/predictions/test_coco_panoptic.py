@@ -7,7 +7,9 @@ from PIL import Image
 from mfed_ray.annotations import Segments
 from mfed_ray.predictions.coco_panoptic import CocoPanoptic
 from mfed_ray.predictions.contract import PredictionWriter
+from mfed_ray.predictions.drawing import NOTHING
 from mfed_ray.predictions.palette import class_colour, shade
+from tests.predictions.notes import said
 
 
 def test_segments_are_read_back(tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_segments_are_read_back(tmp_path: Path) -> None:
     ]
     assert second == {"image_id": "garden", "file_name": "garden.png", "segments_info": []}
     assert not np.asarray(Image.open(tmp_path / "new/panoptic/garden.png")).any()
-    assert (tmp_path / "new/overlays/garden.png").exists()
+    assert said(tmp_path / "new/overlays/garden.png", image, NOTHING)
 
 
 def test_segments_without_a_pixel_are_left_out(tmp_path: Path) -> None:
@@ -48,7 +50,7 @@ def test_the_overlay_tells_instances_apart_and_leaves_void_clear(tmp_path: Path)
     segments[:200, :200], segments[:200, 200:] = 8, 9
     CocoPanoptic(tmp_path).add("a", image, Segments(segments, np.array([8, 9]), np.array([16, 16])))
     pixels = np.asarray(Image.open(tmp_path / "overlays/a.png"))
-    first, second = class_colour(16), shade(class_colour(16), 1)
+    first, second = class_colour("dog"), shade(class_colour("dog"), 1)
     assert np.allclose(pixels[20, 20], 55 + 0.45 * np.array(first), atol=0.5)
     assert np.allclose(pixels[20, 380], 55 + 0.45 * np.array(second), atol=0.5)
     assert (pixels[200:400] == 100).all()

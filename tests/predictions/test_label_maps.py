@@ -7,10 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from mfed_ray.coco_categories import STUFF
 from mfed_ray.labels import PASCAL_CLASSES
 from mfed_ray.predictions.contract import PredictionWriter
+from mfed_ray.predictions.drawing import NOTHING
 from mfed_ray.predictions.label_maps import ClassMaps, GreyMaps, NormalMaps, StuffMaps
 from mfed_ray.predictions.palette import class_colour
+from tests.predictions.notes import said
 
 
 def photo(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
@@ -32,7 +35,7 @@ def test_labels_are_the_values_of_a_palette_png(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(written), labels)
     colours = np.asarray(written.convert("RGB"))
     assert (colours[labels == 0] == 0).all()
-    assert (colours[labels == 15] == class_colour(15)).all()
+    assert (colours[labels == 15] == class_colour("person")).all()
 
 
 def test_stuff_has_the_values_of_the_pixelmaps(tmp_path: Path) -> None:
@@ -41,9 +44,12 @@ def test_stuff_has_the_values_of_the_pixelmaps(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), np.arange(92, 184).reshape(4, 23))
 
 
-@pytest.mark.parametrize(("make", "clear"), [(partial(ClassMaps, names=PASCAL_CLASSES), 0), (StuffMaps, 91)])
+@pytest.mark.parametrize(
+    ("make", "clear", "name"),
+    [(partial(ClassMaps, names=PASCAL_CLASSES), 0, "bird"), (StuffMaps, 91, STUFF[3].name)],
+)
 def test_the_overlay_leaves_background_and_things_clear(
-    tmp_path: Path, make: Callable[[Path], PredictionWriter], clear: int
+    tmp_path: Path, make: Callable[[Path], PredictionWriter], clear: int, name: str
 ) -> None:
     image = np.full((400, 400, 3), 100, dtype=np.uint8)
     labels = np.full((400, 400), clear, dtype=np.uint8)
@@ -51,10 +57,35 @@ def test_the_overlay_leaves_background_and_things_clear(
     make(tmp_path).add("a", image, labels)
     pixels = overlay(tmp_path)
     assert (pixels[100:400] == 100).all()
-    assert np.allclose(pixels[20, 20], 0.55 * 100 + 0.45 * np.array(class_colour(3)), atol=0.5)
+    assert np.allclose(pixels[20, 20], 0.55 * 100 + 0.45 * np.array(class_colour(name)), atol=0.5)
     # One class, hence one row of legend, with its colour.
     assert 410 < len(pixels) < 440
-    assert (pixels[400:] == class_colour(3)).all(axis=2).any()
+    assert (pixels[400:] == class_colour(name)).all(axis=2).any()
+
+
+@pytest.mark.parametrize(("make", "clear"), [(partial(ClassMaps, names=PASCAL_CLASSES), 0), (StuffMaps, 91)])
+def test_a_map_without_a_class_says_so(tmp_path: Path, make: Callable[[Path], PredictionWriter], clear: int) -> None:
+    image = np.full((400, 400, 3), 100, dtype=np.uint8)
+    make(tmp_path).add("a", image, np.full((400, 400), clear, dtype=np.uint8))
+    assert said(tmp_path / "overlays/a.png", image, NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("highest", "text"), [(0.0, "nothing found (at most 0.00)"), (0.099, f"{NOTHING} (at most 0.10)")]
+)
+def test_probabilities_that_nobody_would_see_are_told(tmp_path: Path, highest: float, text: str) -> None:
+    image = np.full((400, 400, 3), 100, dtype=np.uint8)
+    probabilities = np.zeros((400, 400), np.float32)
+    probabilities[0, 0] = highest
+    GreyMaps(tmp_path).add("a", image, probabilities)
+    dark = np.full_like(image, 50)
+    dark[0, 0] = overlay(tmp_path)[0, 0]
+    assert said(tmp_path / "overlays/a.png", dark, text)
+
+
+def test_a_glow_needs_no_words(tmp_path: Path) -> None:
+    GreyMaps(tmp_path).add("a", np.zeros((400, 400, 3), np.uint8), np.full((400, 400), 0.11, np.float32))
+    assert overlay(tmp_path).shape == (400, 400, 3)
 
 
 def test_the_legend_names_the_largest_class_first(tmp_path: Path) -> None:
@@ -62,7 +93,7 @@ def test_the_legend_names_the_largest_class_first(tmp_path: Path) -> None:
     labels[:, :40] = 6
     ClassMaps(tmp_path, PASCAL_CLASSES).add("a", np.zeros((400, 400, 3), dtype=np.uint8), labels)
     legend = overlay(tmp_path)[400:]
-    swatches = [np.nonzero((legend == class_colour(label)).all(axis=2))[1].min() for label in (2, 6)]
+    swatches = [np.nonzero((legend == class_colour(name)).all(axis=2))[1].min() for name in ("bicycle", "bus")]
     assert swatches[0] < 10 < swatches[1]
 
 

@@ -1,11 +1,40 @@
-import numpy as np
+import pytest
 
-from mfed_ray.predictions.palette import HUES, class_colour, instance_colours, shade
+from mfed_ray.coco_categories import PANOPTIC, STUFF, THINGS
+from mfed_ray.labels import PART_CLASSES, PASCAL_CLASSES
+from mfed_ray.predictions.palette import HUES, class_colour, colour, instance_colours, shade
 
 
-def test_classes_take_the_hues_in_turn_and_no_two_share_a_colour() -> None:
-    assert tuple(class_colour(label) for label in range(7)) == HUES
-    assert len({class_colour(label) for label in range(133)}) == 133
+def test_numbers_take_the_hues_in_turn_and_no_two_share_a_colour() -> None:
+    assert tuple(colour(number) for number in range(7)) == HUES
+    assert len({colour(number) for number in range(250)}) == 250
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[category.name for category in space] for space in (THINGS, STUFF, PANOPTIC)] + [PASCAL_CLASSES, PART_CLASSES],
+)
+def test_no_two_classes_of_a_task_share_a_colour(names: list[str]) -> None:
+    assert len({class_colour(name) for name in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "number"),
+    [
+        ("person", "person", 0),
+        ("airplane", "aeroplane", 4),  # as PASCAL calls it
+        ("couch", "sofa", 57),
+        ("banner", "banner", 80),  # the first of STUFF, after the 80 THINGS
+        ("tree", "tree-merged", 157),  # number 77 of STUFF, and a class of the panoptic task
+        ("sky-other", "sky-other-merged", 145),
+    ],
+)
+def test_a_class_has_one_colour_in_every_task(name: str, other: str, number: int) -> None:
+    assert class_colour(name) == class_colour(other) == colour(number)
+
+
+def test_a_class_that_is_in_no_list_has_a_colour_of_its_own() -> None:
+    assert class_colour("glove") == class_colour("glove") != class_colour("unicorn")
 
 
 def test_shades_lie_between_black_and_white() -> None:
@@ -17,7 +46,7 @@ def test_shades_lie_between_black_and_white() -> None:
 
 
 def test_instances_of_a_class_are_shades_of_its_colour() -> None:
-    colours = instance_colours(np.array([3, 5, 3, 3, 5]))
-    assert colours[:2] == [class_colour(3), class_colour(5)]
-    assert colours[2:] == [shade(class_colour(3), 1), shade(class_colour(3), 2), shade(class_colour(5), 1)]
-    assert instance_colours(np.zeros(0, dtype=np.int64)) == []
+    cat, dog = class_colour("cat"), class_colour("dog")
+    colours = instance_colours(["cat", "dog", "cat", "cat", "dog"])
+    assert colours == [cat, dog, shade(cat, 1), shade(cat, 2), shade(dog, 1)]
+    assert instance_colours([]) == []

@@ -149,3 +149,15 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     message = r"file/run: cannot be written to .*; choose a folder with --out"
     with pytest.raises(RunFolderError, match=message), RunFolder(tmp_path / "file" / "run").locked():
         pass
+
+
+def test_a_lock_that_is_a_link_changes_no_file(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(tmp_path / "victim")
+    with (
+        pytest.raises(RunFolderError, match=r"run: cannot be written to \(.*Too many levels of symbolic links"),
+        RunFolder(tmp_path / "run").locked(),
+    ):
+        pass
+    assert (tmp_path / "victim").read_text() == "precious"

@@ -1,13 +1,18 @@
 """Which cluster is joined, and which of its nodes count; tests/test_job_submit.py joins a real one."""
 
+import os
 import socket
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+import yaml
 
 from mfed_ray.errors import PlacementError
-from mfed_ray.runtime.cluster import connect, may_start, nodes, preflight
+from mfed_ray.runtime import cluster
+from mfed_ray.runtime.cluster import connect, may_start, nodes, own_node, preflight
 
 CONFIG: dict[str, Any] = {
     "max_workers": 5,
@@ -97,3 +102,53 @@ def test_the_environment_names_the_cluster_where_nothing_else_does(
 def test_what_is_no_address_is_reported(address: str, message: str) -> None:
     with pytest.raises(PlacementError, match=message):
         connect(address)
+
+
+INTERNAL = ("ray._private.utils", "ray._private.services", "ray._private.grpc_utils", "ray.autoscaler.v2.sdk")
+
+
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray whose modules that are not public are elsewhere."""
+    for name in INTERNAL:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr("ray._private.services")
+
+
+@pytest.mark.usefixtures("moved", "closed_port")
+def test_a_ray_that_moved_its_internals_says_itself_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined = []
+    monkeypatch.setattr(ray, "init", lambda **options: joined.append(options["address"]))
+    connect("127.0.0.1:1")
+    assert joined == ["127.0.0.1:1"]
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (node,) = own_node(None)
+    assert node["CPU"] == os.cpu_count()
+
+
+@pytest.mark.usefixtures("ray_cluster", "moved")
+def test_without_internals_the_nodes_that_are_alive_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "BOOTSTRAP", tmp_path / "bootstrap.yaml")
+    (tmp_path / "bootstrap.yaml").write_text(yaml.safe_dump(CONFIG))
+    (node,) = nodes()
+    assert (node["CPU"], node["GPU"]) == (2, 2)
+
+
+@pytest.mark.usefixtures("closed_port")
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"RAY_AUTH_TOKEN"}),
+        ({"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_MODE"}),
+        ({"RAY_AUTH_TOKEN_PATH": "/x"}, {"RAY_AUTH_TOKEN_PATH"}),
+    ],
+)
+def test_a_ray_of_ones_own_gets_a_token_unless_the_user_has_chosen(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: set[str]
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")} | given
+    monkeypatch.setattr(os, "environ", environment)
+    connect("local")
+    assert {name for name in environment if name.startswith("RAY_AUTH_")} == expected
+    assert len(environment.get("RAY_AUTH_TOKEN", "0" * 64)) == 64

@@ -72,13 +72,15 @@ class Watched(FedAvg, frozen=True):
 '''
 
 FAULTY = '''
-"""FedAvg whose server fails in round 2: the first time only, or always; or dies there, with the whole process."""
+"""FedAvg whose server fails in round 2: for want of a network the first time only, or always, or as a client whose loss
+is NaN would; or dies there, with the whole process."""
 
 import os
 import signal
 from pathlib import Path
 
 from mfed_ray.algorithms.fedavg import FedAvg
+from mfed_ray.errors import ClientError, StorageError
 
 
 class Faulty(FedAvg, frozen=True):
@@ -91,13 +93,17 @@ class Faulty(FedAvg, frozen=True):
         marker.write_text("x" * (seen + 1))
         if seen == 1 and marker.name == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        if seen == 1 or (seen and marker.name == "always"):
+        if seen == 1 and marker.name == "once":
+            raise StorageError("the network broke")
+        if seen and marker.name == "diverged":
+            raise ClientError("the loss is nan")
+        if seen and marker.name == "always":
             raise RuntimeError("the server broke")
         return super().aggregate(state, updates, probe)
 '''
 
 
-MARKERS = ("once", "always", "killed")
+MARKERS = ("once", "always", "killed", "diverged")
 SERVERS: list[dict[str, Any]] = [{"name": "average"}, {"name": "adam", "learning_rate": 0.1}]
 
 
@@ -273,15 +279,17 @@ def test_a_failed_trial_goes_on_from_its_last_round_and_the_others_finish(
         {"name": "missing", "data": missing},
     ]
     place = tmp_path / "sweep"
-    with pytest.raises(SweepError, match=r"^2 trials failed, the same command tries again: experiment=") as failed:
+    with pytest.raises(SweepError, match=r"^3 trials failed, the same command tries again: experiment=") as failed:
         run_all(tiny_sweep({"experiment": trials}, TWO_ROUNDS), place)
     assert "experiment=always: RuntimeError: the server broke" in str(failed.value)
+    assert "experiment=diverged: the loss is nan" in str(failed.value)
     assert f"experiment=missing: data.scenes: {tmp_path / 'nowhere'}" in str(failed.value)
     entries = {label(entry.point): (entry.state, entry.round) for entry in Ledger(str(place))}
     assert entries == {
         "experiment=once": ("finished", 2),
         "experiment=always": ("failed", 1),
         "experiment=killed": ("finished", 2),
+        "experiment=diverged": ("failed", 1),
         "experiment=missing": ("failed", 0),
     }
     for name in ("once", "killed"):
@@ -290,6 +298,7 @@ def test_a_failed_trial_goes_on_from_its_last_round_and_the_others_finish(
         assert len(starts) == 2, "begun, and begun again"
         assert (tmp_path / name).read_text(encoding="utf-8") == "xxx", "round 1 once, round 2 twice"
     assert (tmp_path / "always").read_text(encoding="utf-8") == "xxx", "round 1 once, round 2 in vain, twice"
+    assert (tmp_path / "diverged").read_text(encoding="utf-8") == "xx", "would come again: not retried"
 
 
 def test_asha_stops_trials_and_a_resumed_sweep_leaves_them_stopped(

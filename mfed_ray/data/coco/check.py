@@ -1,8 +1,11 @@
 """All that is wrong with a COCO 2017 folder, at once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
+import numpy as np
+
+from mfed_ray.data.coco.disagreements import disagreements
 from mfed_ray.data.coco.images import wrong_image
 from mfed_ray.data.coco.layout import FILES, FOLDERS, annotation_file, is_missing
 from mfed_ray.data.coco.masks import decode_masks
@@ -31,17 +34,21 @@ def check(root: str | Path, on_progress: OnProgress | None = None) -> list[Probl
             if not is_missing(path):
                 table, found = parse(path, task)
                 problems += found
+                named = {problem.id for problem in found}
                 for position in range(len(table.ids)):
-                    problems += _check_image(root / folder, table, position, seen)
+                    problems += _check_image(root / folder, table, position, seen, named)
                     if on_progress:
                         on_progress(path, position + 1, len(table.ids))
     return problems
 
 
 def _check_image(
-    images: Path, table: Table, position: int, seen: set[tuple[str, tuple[int, int]]]
+    images: Path, table: Table, position: int, seen: set[tuple[str, tuple[int, int]]], named: Container[str]
 ) -> Iterator[Problem]:
-    """What is wrong with an image's file, if no annotation file ``seen`` has said the same of it, and its targets."""
+    """What is wrong with an image's file, if no annotation file ``seen`` has said the same of it, and its targets.
+
+    ``named``: the annotations of which something is known to be wrong.
+    """
     said = str(table.names[position]), table.size(position)
     if said not in seen:
         seen.add(said)
@@ -50,5 +57,8 @@ def _check_image(
         segments, problems = read_segments(table, position)
         yield from problems
         yield from wrong_areas(table, position, segments.map)
+        masks = (segments.map == segments.ids[:, None, None]).astype(np.uint8)
     else:
-        yield from decode_masks(table, position)[1]
+        masks, problems = decode_masks(table, position)
+        yield from problems
+    yield from disagreements(table, position, masks, named)

@@ -1,8 +1,10 @@
 """Annotation files in columns on disk, parsed once per node and shared by all its processes through the page cache.
 
-They are in a folder of the user's own below ``$MFED_CACHE`` or the system's temporary folder; never with the data.
+They are in a folder of the user's own below ``$MFED_CACHE`` or the system's temporary folder; never with the data. Others
+may write there too, so what is not the user's own is neither read nor written to, and no link is followed.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -13,13 +15,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mfed_ray.data.coco.parsing import parse
 from mfed_ray.data.coco.problems import TOLERATED, refuse
 from mfed_ray.data.coco.table import COLUMNS, Table
 from mfed_ray.errors import DataError
+from mfed_ray.locks import open_lock
 
 FORMAT_VERSION = 2
 """Of the columns: one more whenever ``Table`` or what is refused changes."""
@@ -60,10 +65,25 @@ def cache_folder() -> Path:
 
 
 def _make(folder: Path) -> None:
-    """The folder, in one that nobody but the user may enter; only its owner can see to that."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.parent.chmod(0o700)
-    folder.mkdir(exist_ok=True)
+    """The folder and the one above it, which nobody but the user may enter."""
+    folder.parent.parent.mkdir(parents=True, exist_ok=True)
+    for own in (folder.parent, folder):
+        own.mkdir(mode=0o700, exist_ok=True)
+        with _own(own, os.O_DIRECTORY) as descriptor:
+            os.fchmod(descriptor, 0o700)
+
+
+@contextmanager
+def _own(path: Path, flags: int = 0) -> Iterator[int]:
+    """A descriptor of what the user owns, to read it. Raises OSError for what is another's, and for a link."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | flags)
+    try:
+        owner = os.fstat(descriptor).st_uid
+        if owner != os.geteuid():
+            raise PermissionError(errno.EACCES, f"belongs to user {owner}, not to you ({os.geteuid()})", str(path))
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _key(path: Path, task: str) -> str:
@@ -83,7 +103,7 @@ def _digest(*what: object) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as lock:
+    with open_lock(folder / "lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -91,9 +111,15 @@ def _locked(folder: Path) -> Iterator[None]:
 @lru_cache(maxsize=64)
 def _load(folder: Path, path: Path, task: str) -> Table:
     """Once per process: each open column holds a file descriptor, and a process may hold many data sets."""
-    columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in COLUMNS}
+    columns = {name: _mapped(folder / f"{name}.npy") for name in COLUMNS}
     # As plain arrays, of which a slice costs a fraction of a memmap's.
     return Table(path, task, **{name: column.view(np.ndarray) for name, column in columns.items()})
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    with _own(path) as descriptor:
+        mapped: NDArray[Any] = np.load(f"/dev/fd/{descriptor}", mmap_mode="r")
+    return mapped
 
 
 def _build(root: Path, folder: Path, path: Path, task: str) -> None:
@@ -107,5 +133,6 @@ def _build(root: Path, folder: Path, path: Path, task: str) -> None:
         shutil.rmtree(stale, ignore_errors=True)
     partial.mkdir()
     for name, column in table.columns().items():
-        np.save(partial / f"{name}.npy", column)
+        with (partial / f"{name}.npy").open("xb") as file:
+            np.save(file, column)
     partial.rename(folder)

@@ -1,6 +1,6 @@
 """A COCO annotation file to columns, and what is wrong with it: the one place where what it says is validated."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from msgspec import Raw
 from numpy.typing import NDArray
 
 from mfed_ray.data.coco.entries import Category, Entries, Image, decode, decode_entries, read_file
-from mfed_ray.data.coco.layout import NAMES, to_labels
+from mfed_ray.data.coco.layout import LABELS, NAMES, to_labels
 from mfed_ray.data.coco.problems import Problem
 from mfed_ray.data.coco.rows import wrong_rows
 from mfed_ray.data.coco.table import ROW, Table
@@ -23,9 +23,11 @@ def parse(path: Path, task: str) -> tuple[Table, list[Problem]]:
     """
     problems: list[Problem] = []
     content = read_file(path, problems)
-    problems.extend(_wrong_names(decode(content.categories, Category, path, problems), path))
+    categories = list(decode(content.categories, Category, path, problems))
+    problems.extend(_wrong_names(categories, path))
     images = _images(content.images, path, problems)
     entries = decode_entries(content.annotations, task, path, problems)
+    problems.extend(_missing_categories(entries.rows["category"], categories, task, path))
     if task == "panoptic_segmentation":
         pngs = _pngs(entries, images, path, problems)
         images = {image: images[image] for image in images if image in pngs}
@@ -47,6 +49,19 @@ def _wrong_names(categories: Iterable[Category], path: Path) -> list[Problem]:
         for one in categories
         if one.name != NAMES.get(one.id, one.name)
     ]
+
+
+def _missing_categories(
+    used: NDArray[np.int64], categories: Sequence[Category], task: str, path: Path
+) -> Iterator[Problem]:
+    """COCO's categories that annotations use and the file does not list; one problem if it lists none at all."""
+    listed = {one.id for one in categories}
+    missing = [one for one in np.unique(used).tolist() if one in LABELS[task] and one not in listed]
+    if missing and not listed:
+        yield Problem("missing category", path, "", f"no categories found, {len(missing)} are used")
+    elif missing:
+        told = ", ".join(f"{one} ({NAMES[one]})" for one in missing)
+        yield Problem("missing category", path, "", f"categories that are used are not listed: {told}")
 
 
 def _images(raws: list[Raw], path: Path, problems: list[Problem]) -> dict[int, Image]:

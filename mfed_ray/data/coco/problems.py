@@ -13,12 +13,13 @@ TOLERATED = frozenset(
         "keypoint outside image",
         "num_keypoints disagrees",
         "unannotated image",
+        "missing category",
     }
 )
 """Kinds found in an annotation file that are no reason to refuse it: training is right all the same.
 
 COCO's own files have a few zero-size boxes, which are not trained on; nor are keypoints outside their box, nor panoptic
-images without annotation; ids of annotations and ``num_keypoints`` are not used.
+images without annotation; ids of annotations, ``num_keypoints`` and the list of categories are not used.
 """
 
 
@@ -30,7 +31,7 @@ class Problem:
     "duplicate image id", "missing image", "wrong category name", "unknown category", "box outside image",
     "wrong visibility"; and those of ``TOLERATED``. For which it refuses an image: "unreadable file", "broken mask",
     "missing image file", "wrong image size", "missing PNG", "panoptic ids disagree". For which it refuses nothing:
-    "panoptic area disagrees".
+    "panoptic area disagrees", "area disagrees", "box off its mask", "keypoint far from box".
     """
 
     kind: str

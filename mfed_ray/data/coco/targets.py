@@ -52,6 +52,7 @@ def _objects(
         np.array(rows["crowd"]),
         masks,
         keypoints,
+        int(table.ids[position]),
     )
 
 

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from mfed_ray.coco_categories import PANOPTIC, STUFF, THINGS
+
 Tree = dict[str, Any]
 Edit = Callable[[str], AbstractContextManager[Tree]]
 
@@ -60,13 +62,19 @@ def _trees() -> dict[str, Tree]:
         {"image_id": image, "file_name": f"{image:012d}.png", "segments_info": []} for image in (7, 3)
     ]
     panoptic[0]["segments_info"] = segments
-    return {
+    trees = {
         "instances_train2017": train | {"annotations": [dog, crowd, person, flat]},
         "person_keypoints_train2017": train | {"annotations": people},
         "stuff_train2017": train | {"annotations": [banner, other]},
         "panoptic_train2017": train | {"annotations": panoptic},
         "instances_val2017": {"images": [_image(5)], "annotations": [bear]},
     }
+    return {name: tree | {"categories": _categories(name)} for name, tree in trees.items()}
+
+
+def _categories(name: str) -> list[Tree]:
+    known = {"stuff": STUFF, "panoptic": PANOPTIC}.get(name.partition("_")[0], THINGS)
+    return [{"id": one.id, "name": one.name} for one in known]
 
 
 def panoptic_map() -> np.ndarray:

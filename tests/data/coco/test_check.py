@@ -176,7 +176,7 @@ def test_wrong_annotation_files(
 
 
 def _serious(problems: list[Problem]) -> list[Problem]:
-    return [problem for problem in problems if problem.kind != "zero-size box"]
+    return [problem for problem in problems if problem.kind not in ("zero-size box", "missing category")]
 
 
 TOLERATED: list[tuple[str, Callable[[Tree], Any], str, str]] = [
@@ -204,7 +204,62 @@ TOLERATED: list[tuple[str, Callable[[Tree], Any], str, str]] = [
         "unannotated image",
         "image 3: listed, but not annotated",
     ),
+    (
+        "instances_train2017",
+        _first(bbox=[6, 3, 8, 6]),
+        "box off its mask",
+        "annotation 70 of image 7: box [6, 3, 14, 9] found, its mask reaches from [2, 3, 10, 9] (x1, y1, x2, y2)",
+    ),
+    (
+        "panoptic_train2017",
+        lambda tree: tree["annotations"][0]["segments_info"][0].update(bbox=[2, 7, 8, 6]),
+        "box off its mask",
+        "segment 200 of image 7: box [2, 7, 10, 13] found, its mask reaches from [2, 3, 10, 9]",
+    ),
+    ("stuff_train2017", _first(area=0), "area disagrees", "annotation 1 of image 7: area 0 found, its mask has 384"),
+    (
+        "instances_train2017",
+        _first(area=480),
+        "area disagrees",
+        "annotation 70 of image 7: area 480 found, its mask has 48 pixels",
+    ),
+    (
+        "person_keypoints_train2017",
+        _keypoints([29, 11, 2, 14, 11, 1]),
+        "keypoint far from box",
+        "annotation 72 of image 7: nose [29, 11] far out of its box [12, 10, 18, 20]",
+    ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([], "no categories found, 3 are used"),
+        ([{"id": 18, "name": "dog"}], "categories that are used are not listed: 1 (person), 90 (toothbrush)"),
+    ],
+)
+def test_categories_that_are_used_and_not_listed(folder: Path, edit: Any, categories: list[Tree], message: str) -> None:
+    with edit("instances_train2017") as tree:
+        tree["categories"] = categories
+    assert Coco(folder).image_ids("train") == ["train2017/7", "train2017/3"]
+    (problem,) = [one for one in check(folder) if one.kind == "missing category"]
+    assert str(problem) == f"{folder}/annotations/instances_train2017.json: {message}"
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("instances_train2017", _first(bbox=[5.5, 3, 8, 6])),  # 3.5 off, allowed are 2 + 8 / 5
+        ("instances_train2017", _first(area=96)),
+        ("person_keypoints_train2017", _keypoints([28, 11, 2])),
+        ("person_keypoints_train2017", _keypoints([13, 11, 2, 31, 11, 1])),  # hidden, and not all are far
+    ],
+)
+def test_small_disagreements_are_no_problems(folder: Path, edit: Any, name: str, change: Callable[[Tree], Any]) -> None:
+    with edit(name) as tree:
+        change(tree)
+    assert [problem.kind for problem in check(folder)] == ["zero-size box"]
 
 
 @pytest.mark.parametrize(("name", "change", "kind", "message"), TOLERATED)
@@ -424,7 +479,8 @@ def test_only_zero_size_boxes_are_tolerated(folder: Path, edit: Any) -> None:
     with edit("instances_train2017") as tree:
         tree["annotations"][0]["bbox"] = [2, 3, 8, -1]
         tree["annotations"][1]["bbox"] = [-1, -1, 34, 26]  # a pixel too far on each side
-    assert [one.id.split()[1] for one in check(folder)] == ["70", "73"]
+    found = [(one.kind, one.id.split()[1]) for one in check(folder)]
+    assert found == [("zero-size box", "70"), ("zero-size box", "73"), ("box off its mask", "71")]
     assert Coco(folder).image_ids("train") == ["train2017/7", "train2017/3"]
 
 

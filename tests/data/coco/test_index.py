@@ -168,3 +168,58 @@ def test_a_cache_that_cannot_be_written(folder: Path, tmp_path: Path, monkeypatc
         DataError, match=r"cannot be kept there \([^()]*\); set MFED_CACHE to a folder you can write to$"
     ):
         Coco(folder).image_ids("train")
+
+
+@pytest.fixture
+def forged(folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with another's index of the file: whole, and without its last annotation."""
+    _open(folder)
+    monkeypatch.setenv("MFED_CACHE", str(tmp_path / "forged"))
+    shutil.copytree(cache, tmp_path / "forged")
+    (path,) = (tmp_path / "forged").rglob("rows.npy")
+    np.save(path, np.load(path)[:-1])
+    return path
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+
+
+@needs_root
+def test_an_index_of_another_user_is_ignored(folder: Path, forged: Path) -> None:
+    """It is built anew in a folder of the user's own; a folder of another's is refused with his number."""
+    os.chown(forged, 1234, -1)
+    assert _open(folder).rows["id"].tolist() == [70, 71, 72, 73]
+    assert forged.stat().st_uid == os.geteuid()
+
+
+@needs_root
+@pytest.mark.parametrize("above", [0, 1])
+def test_a_folder_of_another_user_is_refused(folder: Path, forged: Path, above: int) -> None:
+    theirs = forged.parents[1 + above]
+    os.chown(forged, 1234, -1)
+    os.chown(theirs, 1234, -1)
+    with pytest.raises(DataError, match=rf"belongs to user 1234, not to you \(0\): '{theirs}'\).*set MFED_CACHE to"):
+        _open(folder)
+
+
+def test_a_link_in_place_of_the_lock_changes_no_file(folder: Path, forged: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    forged.unlink()
+    (forged.parents[1] / "lock").unlink()
+    (forged.parents[1] / "lock").symlink_to(victim)
+    with pytest.raises(DataError, match="cannot be kept there .*Too many levels of symbolic links"):
+        _open(folder)
+    assert victim.read_text() == "precious"
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MFED_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cache" / f"mfed-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="cannot be kept there .*Not a directory"):
+        _open(folder)
+    assert list((tmp_path / "elsewhere").iterdir()) == []

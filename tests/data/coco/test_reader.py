@@ -87,7 +87,7 @@ def test_dominant_class_is_the_largest_thing(folder: Path) -> None:
 
 def test_instances_by_hand(folder: Path) -> None:
     objects = _objects(Coco(folder).read("train2017/7", TASKS[:1]).targets["instance_segmentation"])
-    assert objects.size == (24, 32)
+    assert (objects.size, objects.image) == ((24, 32), 7)
     assert objects.boxes.tolist() == [[2, 3, 10, 9], [20, 0, 22, 24], [12, 10, 18, 20], [5, 5, 5, 8]]
     assert objects.labels.tolist() == [17, 1, 1, 80]
     assert objects.areas.tolist() == [48, 48, 60, 0]
