@@ -1,6 +1,7 @@
 """Where a run's server lives: in this process (serial), or in a driver actor on a Ray cluster."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,11 +11,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mfed_ray.errors import DriverError, MfedError
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.events import Event
+from mfed_ray.federation.events import Event, Notice, Trained
+from mfed_ray.runtime.client_actor import import_from
 from mfed_ray.runtime.cluster import connect
-from mfed_ray.runtime.hosts import Host, SerialHost, in_actors
-from mfed_ray.runtime.ray_backend import import_from
+from mfed_ray.runtime.hosts import Host, RayHost, SerialHost, in_actors
 from mfed_ray.storage import is_remote
+
+SILENCE = 12.0
+"""Seconds without news from the driver actor after which that is told; it tells itself sooner whom it waits for."""
 
 
 def run(experiment: Experiment, folder: str | Path) -> Iterator[Event]:
@@ -44,22 +48,52 @@ def start_beside(experiment: Experiment, work: Callable[[], object]) -> None:
 
 def _on_ray(experiment: Experiment, folder: str | Path, directory: Path) -> Iterator[Event]:
     connect(experiment.runtime.address)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    place = folder if is_remote(folder) else Path(folder).resolve()
+    retries, deaths = experiment.runtime.max_retries, 0
     with in_actors(experiment) as host:  # the clients' processes start at once, beside the driver's
-        driver = ray.remote(Driver).options(num_cpus=0, scheduling_strategy=here).remote(sys.path)
-        try:
-            driving = driver.run.options(num_returns="streaming")
-            place = folder if is_remote(folder) else Path(folder).resolve()
-            for reference in driving.remote(experiment, place, directory, host):
-                yield ray.get(reference)
-        except ray.exceptions.RayTaskError as error:
-            raise (error.cause if isinstance(error.cause, MfedError) else error) from None
-        except ray.exceptions.RayError as error:
-            raise DriverError(
-                f"the driver actor died ({error}); the same command goes on from the last round"
-            ) from error
-        finally:
-            ray.kill(driver)
+        while True:
+            try:
+                for event in _driven(experiment, place, directory, host):
+                    deaths = 0 if isinstance(event, Trained) else deaths
+                    yield event
+                return
+            except ray.exceptions.RayTaskError as error:
+                raise (error.cause if isinstance(error.cause, MfedError) else error) from None
+            except ray.exceptions.RayError as error:
+                deaths += 1
+                if deaths > retries:
+                    raise DriverError(
+                        f"the driver actor died ({error}); the same command goes on from the last round"
+                    ) from error
+                yield Notice(f"the driver actor died; it goes on from the last checkpoint, try {deaths} of {retries}")
+                host.pool.ask_again()
+
+
+def _driven(experiment: Experiment, place: str | Path, directory: Path, host: RayHost) -> Iterator[Event]:
+    """Events of a driver actor, to its end, and what its silence may come from. Raises what Ray raises."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    driver = ray.remote(Driver).options(num_cpus=0, scheduling_strategy=here).remote(sys.path)
+    try:
+        events = driver.run.options(num_returns="streaming").remote(experiment, place, directory, host)
+        began = heard = time.monotonic()
+        patience, is_told = SILENCE, False
+        while True:
+            if ray.wait([events], timeout=patience)[0]:
+                try:
+                    event: Event = ray.get(next(events))
+                except StopIteration:
+                    return
+                yield event
+                heard, patience = time.monotonic(), SILENCE
+            else:
+                patience = time.monotonic() - heard  # so each line comes after twice the time
+                yield Notice(f"no news from the driver for {patience:.0f} s")
+            if not is_told and time.monotonic() > began + SILENCE:
+                is_told = True
+                if missing := host.pool.missing():
+                    yield Notice(missing)
+    finally:
+        ray.kill(driver)
 
 
 class Driver:

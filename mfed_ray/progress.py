@@ -12,14 +12,23 @@ from rich.text import Text
 
 from mfed_ray.evaluation import AFTER_AGGREGATION, BEFORE_AGGREGATION, Headline
 from mfed_ray.experiment import Experiment
-from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Resumed, Trained, Waiting, ends_round
+from mfed_ray.federation.events import (
+    Evaluated,
+    Event,
+    Failure,
+    Notice,
+    Progress,
+    Resumed,
+    Trained,
+    Waiting,
+    ends_round,
+    named,
+)
 from mfed_ray.registry import find
 from mfed_ray.results.built_in import HEADLINES
 from mfed_ray.results.headline import Scores, scores
 from mfed_ray.storage import shown
 
-_NAMED = 3
-"""Clients that a line names."""
 _SHOWN = 8
 """Failures below the live table."""
 
@@ -88,18 +97,13 @@ def failure_line(event: Failure) -> str:
     """A failure as one line: where, who, why, and what was done."""
     done = {"retried": "run again", "dropped": "left out of this round", "stopped": "the run ends"}[event.outcome]
     return (
-        f"round {event.round}: {event.phase} of {_named(event.clients)} failed, {done}: {' '.join(event.error.split())}"
+        f"round {event.round}: {event.phase} of {named(event.clients)} failed, {done}: {' '.join(event.error.split())}"
     )
 
 
 def _waiting_line(event: Waiting) -> str:
-    who = f"waiting for {_named(event.clients)}" if event.clients else "no process has taken on a client yet"
+    who = f"waiting for {named(event.clients)}" if event.clients else "no process has taken on a client yet"
     return f"round {event.round}: {event.phase}: {who} ({event.seconds:.0f} s without news)"
-
-
-def _named(clients: Sequence[str]) -> str:
-    rest = len(clients) - _NAMED
-    return ", ".join(clients[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 class _Silence:
@@ -140,9 +144,9 @@ class _Board:
         if isinstance(event, Waiting):
             self._status = _waiting_line(event)
             return [self._status] if self._silence.is_told(event) else []
-        self._silence.end(well=not isinstance(event, Failure))
-        if isinstance(event, Failure):
-            lines = [failure_line(event)]
+        self._silence.end(well=not isinstance(event, Failure | Notice))
+        if isinstance(event, Failure | Notice):
+            lines = [failure_line(event) if isinstance(event, Failure) else event.text]
             self._failures = [*self._failures, *lines][-_SHOWN:]
         elif isinstance(event, Progress):
             self._status = f"round {event.round}/{self._rounds}: {event.phase} {event.done}/{event.total} clients"

@@ -1,19 +1,22 @@
 """What a run's folder holds, and that wrong input leaves it as it was."""
 
 import json
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from ray._private.state import actors
 
 from mfed_ray.driver import run
 from mfed_ray.errors import DataError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.identity import identity
-from mfed_ray.federation.events import Evaluated, Trained
+from mfed_ray.federation.events import Evaluated, Notice, Trained
 from mfed_ray.predict import client_specs
 from mfed_ray.results.loading import load_results
 from mfed_ray.results.run_folder import RunFolder
@@ -166,3 +169,18 @@ def test_relative_paths_are_found_from_elsewhere(tiny: MakeExperiment, scenes: P
     assert located.model.weights == str(scenes.parent / "weights.safetensors")
     assert experiment.resolved()["data"]["scenes"]["root"] == "scenes"
     assert tiny(model={"weights": "torchvision", "width": 64}).located(tmp_path).model.weights == "torchvision"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_driver_that_dies_is_told_of_and_started_again(tiny: MakeExperiment, tmp_path: Path) -> None:
+    """How such a run ends, tests/runtime/test_chaos.py shows."""
+    events = run(tiny(runtime={"backend": "ray", "max_retries": 1}), tmp_path)
+    while isinstance(next(events), Notice):
+        pass
+    (driver,) = (
+        one["Pid"] for one in actors().values() if (one["ActorClassName"], one["State"]) == ("Driver", "ALIVE")
+    )
+    os.kill(driver, signal.SIGKILL)
+    told = next(event for event in events if isinstance(event, Notice) and "died" in event.text)
+    assert told == Notice("the driver actor died; it goes on from the last checkpoint, try 1 of 1")
+    events.close()  # type: ignore[attr-defined]

@@ -191,7 +191,7 @@ def test_counting_stays_on_one_line_of_a_terminal(capsys: pytest.CaptureFixture[
 
 @pytest.mark.usefixtures("plain")
 def test_failures_and_whom_a_run_waits_for_are_lines(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
-    many = ("s-0", "s-1", "s-2", "s-3", "s-4")
+    many = tuple(f"s-{n}" for n in range(7))
     events: list[Event] = [
         Waiting(1, "fit", (), 10.0),
         Failure(1, "fit", many, "their process\ndied", "retried"),
@@ -204,7 +204,7 @@ def test_failures_and_whom_a_run_waits_for_are_lines(tiny: MakeExperiment, capsy
     lines = without_seconds(capsys.readouterr().out).splitlines()
     assert [line for line in lines[1:] if "miou" not in line] == [
         "round 1: fit: no process has taken on a client yet (10 s without news)",
-        "round 1: fit of s-0, s-1, s-2 and 2 more failed, run again: their process died",
+        "round 1: fit of s-0, s-1, s-2, s-3, s-4 and 2 more failed, run again: their process died",
         "round 1: evaluate of s-0 failed, left out of this round: image 7 is broken",
         "round 2: evaluate: waiting for s-0, n-0 (10 s without news)",
         "round 2: fit of n-0 failed, the run ends: a bug",

@@ -31,7 +31,7 @@ def steps(*numbers: int) -> Generator[Step, None, None]:
 
 
 def rounds(stream: Iterator[Event]) -> list[int]:
-    return [event.round for event in stream if not isinstance(event, Progress)]
+    return [event.round for event in stream if isinstance(event, Evaluated)]
 
 
 def test_a_round_is_told_once_it_is_written_and_in_order() -> None:
@@ -42,7 +42,7 @@ def test_a_round_is_told_once_it_is_written_and_in_order() -> None:
         done.append(event.round)
 
     for event in written(steps(0, 1, 2, 3), write):
-        if not isinstance(event, Progress):
+        if isinstance(event, Evaluated):
             assert done[: event.round + 1] == list(range(event.round + 1))
     assert done == [0, 1, 2, 3]
 

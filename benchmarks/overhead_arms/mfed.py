@@ -39,7 +39,8 @@ from mfed_ray.local_training import LocalTraining
 from mfed_ray.messages import ClientSpec, Params, Part, Proximal, State
 from mfed_ray.models.multitask import MultiTaskModel
 from mfed_ray.runtime.placement import Placement
-from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
+from mfed_ray.runtime.pool import ActorPool
+from mfed_ray.runtime.ray_backend import RayBackend
 from mfed_ray.runtime.serial import SerialBackend
 from mfed_ray.runtime.worker import Worker
 from mfed_ray.training import Trainer

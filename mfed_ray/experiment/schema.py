@@ -119,6 +119,11 @@ class Runtime(Section):
     """A share 1/k of one GPU, or a whole number."""
     max_actors: int | None = Field(None, ge=1)
     max_retries: int = Field(3, ge=0)
+    """How often a client's turn is run again where its process, its node or what it needs was lost; how often a driver
+    that died is started again from the last checkpoint without a round in between."""
+    start_timeout: float = Field(600, gt=0)
+    """Seconds that a run waits for a first client actor to be placed and to build the models, and, where all were lost,
+    for another."""
     threads_per_client: int = Field(1, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

@@ -3,12 +3,15 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeGuard
 
 from mfed_ray.algorithms.contract import Diagnostics
 from mfed_ray.federation.backend import Kind
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.federation.faults import Outcome
 from mfed_ray.messages import ClientReport
+
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,14 @@ class Failure:
     outcome: Outcome
 
 
-Event = Progress | Resumed | Waiting | Failure | Trained | Evaluated
+@dataclass(frozen=True)
+class Notice:
+    """A sentence for whoever looks on: something outside of the rounds happened, or is waited for."""
+
+    text: str
+
+
+Event = Progress | Resumed | Waiting | Failure | Notice | Trained | Evaluated
 """What is told of a run."""
 
 Absent = Mapping[tuple[Kind, int], Collection[str]]
@@ -92,6 +102,12 @@ Step = Progress | Waiting | Failure | tuple[Trained, Checkpoint] | Evaluated
 """What the loop yields: with each trained round all that the next one starts from."""
 
 
-def ends_round(event: Event) -> bool:
+def ends_round(event: Event) -> TypeGuard[Trained | Evaluated]:
     """Whether all that is measured of a round is known with the event."""
     return isinstance(event, Evaluated) or (isinstance(event, Trained) and not event.is_evaluated)
+
+
+def named(clients: Sequence[str]) -> str:
+    """Clients for a sentence: the first few, and how many more there are."""
+    rest = len(clients) - _NAMED
+    return ", ".join(clients[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

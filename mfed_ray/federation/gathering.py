@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mfed_ray.errors import ClientError, ClientLostError, MfedError
 from mfed_ray.federation.backend import Backend, Done, Job, Kind, Late
-from mfed_ray.federation.events import Evaluated, Failure, Progress, Waiting
+from mfed_ray.federation.events import Evaluated, Failure, Progress, Waiting, named
 from mfed_ray.federation.faults import Clock, Faults, Outcome
 from mfed_ray.federation.phase import Phase
 
@@ -36,10 +36,10 @@ class Gathering:
                     yield self._taken(phase, result)
                 else:
                     yield from self._failed(phase, result.jobs, result.error, self.faults.outcome(result.again))
-            elif not clock.is_over:
-                yield _waiting(result, running, clock.silence)
-            if clock.is_over:
+            elif clock.is_over:  # and nothing is there that was finished in time
                 yield from self._end_late(running, clock)
+            else:
+                yield _waiting(result, running, clock.silence)
             for phase in running.values():
                 if phase.kind == "evaluate" and phase.is_over:
                     yield Evaluated(phase.round, phase.in_order(), phase.seconds)
@@ -55,9 +55,8 @@ class Gathering:
         for phase in running.values():
             if late := phase.open_jobs:
                 self.backend.abandon(late, again=outcome == "retried")
-                names = ", ".join(phase.concerned(late))
                 error = ClientLostError(
-                    f"round {phase.round}: {phase.kind} of {names} did not end within faults.round_deadline, "
+                    f"{named(phase.concerned(late))}: not finished within faults.round_deadline, "
                     f"{self.faults.round_deadline:g} s"
                 )
                 yield from self._failed(phase, late, error, outcome)

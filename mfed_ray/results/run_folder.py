@@ -28,7 +28,10 @@ FREE_KEYS = frozenset(
     f"{section}.{key}"
     for section, keys in {
         "checkpoints": ("every", "keep"),
-        "runtime": ("backend", "address", "cpus_per_client", "gpus_per_client", "max_actors", "max_retries"),
+        "runtime": (
+            *("backend", "address", "cpus_per_client", "gpus_per_client"),
+            *("max_actors", "max_retries", "start_timeout"),
+        ),
         "faults": ("on_client_failure", "round_deadline", "min_clients_per_task"),
     }.items()
     for key in keys

@@ -8,6 +8,7 @@ import pyarrow as pa
 from pyarrow import compute
 
 from mfed_ray.errors import RunFolderError, StorageError
+from mfed_ray.federation.events import named
 from mfed_ray.results.failures import read_failures
 from mfed_ray.results.find import CORRELATIONS_FILE, FUSING_FILE, METRICS_FILE, ROUNDS_FILE, Found
 from mfed_ray.results.older import unknown_tasks
@@ -15,9 +16,6 @@ from mfed_ray.results.parts import read_whole
 from mfed_ray.results.run_folder import CONFIG, parse_config
 from mfed_ray.results.tables import CORRELATIONS, FAILURES, FUSING, METRICS, ROUNDS, VERSION, table_schema
 from mfed_ray.storage import reason
-
-_NAMED = 3
-"""Clients that were left out that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,8 @@ def _failures(found: Found, problems: list[str]) -> pa.Table:
         return table_schema(FAILURES).empty_table()
     dropped = rows.filter(compute.equal(rows["outcome"], "dropped")).to_pylist()
     if dropped:
-        first = ", ".join(f"{row['client']} ({row['phase']} of round {row['round']})" for row in dropped[:_NAMED])
-        rest = f" and {len(dropped) - _NAMED} more" if len(dropped) > _NAMED else ""
-        problems.append(f"{found.place}: clients were left out after they failed: {first}{rest}")
+        who = named([f"{row['client']} ({row['phase']} of round {row['round']})" for row in dropped])
+        problems.append(f"{found.place}: clients were left out after they failed: {who}")
     return rows
 
 

@@ -125,6 +125,14 @@ def nodes() -> list[Node]:
     return alive + may_start(yaml.safe_load(path.read_text(encoding="utf-8")), running)
 
 
+def free() -> list[Node]:
+    """What of every node that is alive nobody uses, by Ray's last count."""
+    from ray._private.state import available_resources_per_node
+
+    left = available_resources_per_node()
+    return [_node(n["NodeManagerHostname"], left.get(n["NodeID"], {})) for n in ray.nodes() if n["Alive"]]
+
+
 def may_start(config: Mapping[str, Any], running: Mapping[str, int]) -> list[Node]:
     """Nodes that the autoscaler may add to the ``running`` ones (how many of each type).
 

@@ -11,7 +11,8 @@ from mfed_ray.experiment.schema import Experiment
 from mfed_ray.federation.backend import Backend
 from mfed_ray.messages import ClientSpec, Params
 from mfed_ray.runtime.cluster import preflight
-from mfed_ray.runtime.ray_backend import ActorPool, RayBackend
+from mfed_ray.runtime.pool import ActorPool
+from mfed_ray.runtime.ray_backend import RayBackend
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,16 @@ class RayHost:
     def backend(self, experiment: Experiment, clients: Sequence[ClientSpec]) -> Backend:
         """The pool's actors put to work."""
         threads = experiment.runtime.threads_per_client
-        return RayBackend(self.pool, clients, experiment.algorithm, MakeTrainer(experiment), threads)
+        alone = experiment.faults.round_deadline is not None
+        return RayBackend(self.pool, clients, experiment.algorithm, MakeTrainer(experiment), threads, alone)
 
 
 @contextmanager
-def in_actors(experiment: Experiment) -> Iterator[Host]:
+def in_actors(experiment: Experiment) -> Iterator[RayHost]:
     """Actors of this run alone, on the cluster that this process has joined. Raises PlacementError."""
     r = experiment.runtime
     placement = preflight(experiment.client_count, r.cpus_per_client, r.gpus_per_client, r.max_actors)
-    pool = ActorPool(placement, r.cpus_per_client, r.gpus_per_client, r.max_retries)
+    pool = ActorPool(placement, r.cpus_per_client, r.gpus_per_client, r.max_retries, r.start_timeout)
     try:
         yield RayHost(pool)
     finally:

@@ -1,4 +1,7 @@
-"""How many client actors fit where, before any is asked for: Ray itself would wait for ever."""
+"""How many client actors the nodes can hold, before any is asked for: for one that fits nowhere Ray waits for ever.
+
+What others use counts as there: an actor that waits for it gets no client (``runtime.pool``).
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

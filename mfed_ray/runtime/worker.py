@@ -79,7 +79,10 @@ class Worker:
             except MfedError as error:
                 outcome.errors[number] = error
             except (MemoryError, torch.OutOfMemoryError) as error:
-                outcome.errors[number] = ClientMemoryError(f"client {job.client} ran out of memory: {error!r}")
+                outcome.errors[number] = ClientMemoryError(
+                    f"client {job.client} ran out of memory: {error!r}; a smaller local.batch_size, or fewer clients "
+                    "on a GPU (runtime.gpus_per_client), need less"
+                )
             except Exception as error:
                 outcome.errors[number] = ClientError(f"client {job.client} failed: {error!r}")
         return outcome

@@ -16,9 +16,10 @@ from mfed_ray.experiment import Experiment
 from mfed_ray.federation.events import Event, ends_round
 from mfed_ray.results.curves import Curve, read_curve
 from mfed_ray.results.delta import delta_m, gain
+from mfed_ray.runtime.client_actor import import_from
 from mfed_ray.runtime.hosts import RayHost, SerialHost
 from mfed_ray.runtime.placement import Placement
-from mfed_ray.runtime.ray_backend import ActorPool, import_from
+from mfed_ray.runtime.pool import ActorPool
 from mfed_ray.storage import below, is_remote, shown
 from mfed_ray.sweep.points import Point, baseline_of, experiment_at, folder_name
 from mfed_ray.sweep.schema import CONFIG, DELTA_M, Sweep
@@ -162,11 +163,11 @@ class Trial(tune.Trainable):  # type: ignore[misc]
     def _pool_for(self, experiment: Experiment) -> ActorPool:
         r = experiment.runtime
         actors = reserved(r.cpus_per_client, r.gpus_per_client)
-        made_for = (actors, r.cpus_per_client, r.gpus_per_client, r.max_retries)
+        made_for = (actors, r.cpus_per_client, r.gpus_per_client, r.max_retries, r.start_timeout)
         if self._pool is None or self._pool_of != made_for:
             self._drop_pool()
             placement = Placement({"the trial's placement group": actors}, experiment.client_count)
-            self._pool = ActorPool(placement, r.cpus_per_client, r.gpus_per_client, r.max_retries)
+            self._pool = ActorPool(placement, r.cpus_per_client, r.gpus_per_client, r.max_retries, r.start_timeout)
             self._pool_of = made_for
         return self._pool
 

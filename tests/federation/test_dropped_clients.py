@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.fedper import FedPer
@@ -14,10 +15,11 @@ from mfed_ray.errors import ClientError, DataError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
+from mfed_ray.experiment.identity import identity
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
-from mfed_ray.federation.events import Failure
+from mfed_ray.federation.events import Failure, Progress
 from mfed_ray.messages import ClientSpec, Instruction, State, Update
 from mfed_ray.results.failures import absent
 from mfed_ray.results.loading import load
@@ -123,3 +125,18 @@ def test_a_run_that_a_failure_ends_says_so_and_tries_the_client_again(
     list(run(broken(tiny(faults=DROP)), tmp_path))
     assert last(tmp_path).round == 2
     assert rows(tmp_path)[-1] == (2, "fit", VICTIM, "image 7 is broken", "dropped")
+
+
+def test_a_run_of_before_the_settings_goes_on_under_any_of_them(tiny: MakeExperiment, tmp_path: Path) -> None:
+    events = run(tiny(), tmp_path)
+    while not (isinstance(event := next(events), Progress) and event.round == 2):
+        pass
+    events.close()  # type: ignore[attr-defined]
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert config.pop("faults") == {"on_client_failure": "retry", "round_deadline": None, "min_clients_per_task": 1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    experiment = tiny(faults={**DROP, "round_deadline": 60})
+    assert identity(experiment) == identity(tiny())
+    list(run(experiment, tmp_path))
+    assert last(tmp_path).round == 2
+    assert rows(tmp_path) == []

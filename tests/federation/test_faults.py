@@ -291,7 +291,7 @@ def test_who_is_late_is_dropped_at_once() -> None:
     assert {(one.phase, one.round, one.clients, one.outcome) for one in failures(steps)} == {
         (phase, number, ("s-1",), "dropped") for phase, number in gone
     }
-    assert failures(steps)[0].error.endswith(" of s-1 did not end within faults.round_deadline, 0.05 s")
+    assert failures(steps)[0].error == "s-1: not finished within faults.round_deadline, 0.05 s"
     assert {again for _, again in made.abandoned} == {False}
     expected = federation(FedAvg(), rounds=1)
     assert told(steps) == told(run_all(expected, backend(expected), gone))
@@ -314,7 +314,7 @@ def test_who_is_late_ends_the_run_where_no_retry_is_left(faults: Faults) -> None
     steps, error = followed(stopping, backend(stopping, hanging={"s-1"}))
     assert [failure.outcome for failure in failures(steps)] == ["stopped"]
     assert isinstance(error, ClientError)
-    assert str(error) == "round 1: fit of s-1 did not end within faults.round_deadline, 0.05 s"
+    assert str(error) == "s-1: not finished within faults.round_deadline, 0.05 s"
 
 
 def test_retries_and_deadlines_by_hand() -> None:

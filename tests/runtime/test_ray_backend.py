@@ -20,7 +20,8 @@ from mfed_ray.federation.backend import Done, Job
 from mfed_ray.messages import ClientSpec, Instruction, Params, State, Update
 from mfed_ray.runtime.cluster import preflight
 from mfed_ray.runtime.placement import Placement
-from mfed_ray.runtime.ray_backend import SMALL, ActorPool, RayBackend
+from mfed_ray.runtime.pool import ActorPool
+from mfed_ray.runtime.ray_backend import SMALL, RayBackend
 
 MakeExperiment = Callable[..., Experiment]
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -58,7 +59,7 @@ class Faulty(Algorithm):
 def pool(ray_cluster: None) -> Iterator[ActorPool]:
     """One actor, which Ray restarts as often as it dies."""
     del ray_cluster
-    made = ActorPool(Placement({"here": 1}, clients=4), cpus=1, gpus=0, max_retries=-1)
+    made = ActorPool(Placement({"here": 1}, clients=4), cpus=1, gpus=0, max_retries=3)
     yield made
     made.close()
 
@@ -102,6 +103,21 @@ def test_an_actor_serves_runs_in_turn(tiny: MakeExperiment, pool: ActorPool) -> 
     assert not any(np.array_equal(value, other[name]) for name, value in first.items() if name.endswith("conv1.weight"))
 
 
+def test_clients_have_calls_of_their_own_where_one_must_not_make_others_late(
+    tiny: MakeExperiment, pool: ActorPool
+) -> None:
+    clients = make_clients(tiny())
+    server = make_simulation(tiny(algorithm={"name": "fedavg"}), clients).start
+    jobs = [Job("evaluate", FedAvg().instruct(server, client, 1)) for client in clients]
+    for alone in (False, True):
+        made = RayBackend(pool, clients, FedAvg(), TrainerFactory(tiny()), threads=1, alone=alone)
+        made.submit(jobs)
+        sizes: list[int] = []
+        while sum(sizes) < len(jobs):
+            sizes.append(len(made.completed().jobs))
+        assert (sizes == [1] * len(jobs)) == alone
+
+
 @pytest.mark.parametrize(
     ("how", "error", "message"),
     [
@@ -122,7 +138,7 @@ def test_an_actor_that_dies_for_good_names_the_client(tiny: MakeExperiment, tmp_
     mortal = ActorPool(Placement({"here": 1}, clients=4), cpus=1, gpus=0, max_retries=0)
     with pytest.raises(
         ClientError,
-        match=r"^clients? .*saliency-0.*: (its|their) actor died and no retry helped",
+        match=r"^clients? .*saliency-0.*: (its|their) actor died \(The actor died unexpectedly",
     ):
         last_server(tiny(rounds=1), faulty, mortal)
     mortal.close()
