@@ -153,7 +153,7 @@ class _Board:
         else:
             lines = event.notes if isinstance(event, Trained | Resumed) else ()
             self._told += lines
-            if ends_round(event):
+            if not isinstance(event, Resumed) and ends_round(event):
                 self._last = event.round
                 self.history.append((event.round, headlines(event)))
                 self._status = f"round {event.round}/{self._rounds} done{self._remaining()}"
