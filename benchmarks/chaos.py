@@ -37,6 +37,7 @@ from mfed_ray.federation.checkpoint import Checkpoint, load_latest
 from mfed_ray.messages import State
 from mfed_ray.results.find import FAILURES_FILE
 from mfed_ray.results.loading import load
+from mfed_ray.results.run_folder import CONFIG
 
 KINDS = ("kill client", "lose node", "replace node", "kill driver", "hang, retry", "fill store", "hang, drop")
 ALGORITHMS = ("ditto", "mfed", "fedper")
@@ -190,7 +191,8 @@ def suffer(schedule: Schedule, nodes: Nodes, root: Path, folder: Path, rounds: i
         calm = folder / "calm"
         calm.mkdir()
         if (failures["outcome"] == "dropped").any():
-            shutil.copy(folder / "run" / FAILURES_FILE, calm)
+            for name in (CONFIG, FAILURES_FILE):  # whoever was dropped is left out, as on a resume
+                shutil.copy(folder / "run" / name, calm)
         for _ in run(schedule.experiment(root, rounds, "serial"), calm):
             pass
         difference = different(folder / "run", calm)
