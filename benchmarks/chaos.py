@@ -1,7 +1,7 @@
 """Runs that lose processes, nodes and memory at seeded moments, each compared with the run that was left in peace.
 
-    python -m benchmarks.chaos --schedules 30 --out docs/chaos.md
-    python -m benchmarks.chaos --schedules 2 --first 4        # schedules 4 and 5 alone
+    RAY_AUTH_MODE=disabled python -m benchmarks.chaos --schedules 30 --out docs/chaos.md
+    RAY_AUTH_MODE=disabled python -m benchmarks.chaos --schedules 2 --first 4        # schedules 4 and 5 alone
 
 Two nodes of one CPU each hold the clients, a third holds the driver. A schedule has two faults. The parameters of the
 last checkpoint and the tables have to be bit for bit those of a run in one process without faults; times and memory are
