@@ -101,8 +101,8 @@ def _through_fsspec(place: str, first: Exception) -> tuple[fs.FileSystem, str]:
         system, path = fsspec.core.url_to_fs(place)
     except (OSError, ValueError, ImportError) as error:
         raise RunFolderError(
-            f"{shown(place)}: cannot be reached ({reason(first, place)}; {reason(error, place)}); expected a path, or a "
-            "URI that pyarrow or fsspec knows, as s3://bucket/folder"
+            f"{shown(place)}: cannot be reached ({reason(first, place)}; {reason(error, place)}); expected a path, or "
+            "a URI that pyarrow or fsspec knows, as s3://bucket/folder"
         ) from None
     return fs.PyFileSystem(fs.FSSpecHandler(system)), path
 

@@ -141,6 +141,8 @@ def test_the_default_leaves_a_runs_id_as_it_was(tiny: MakeExperiment) -> None:
     plain = identity(tiny())
     assert identity(tiny(partition={"on_bad_sample": "error"})) == plain
     assert identity(tiny(partition={"on_bad_sample": "skip"})) != plain
+    assert identity(tiny(evaluation={"edges": {"max_distance": 0.0075}})) == plain
+    assert identity(tiny(evaluation={"edges": {"max_distance": 0.011}})).setting != plain.setting
 
 
 def test_a_run_goes_on_without_them_and_says_so(spoilt: Path, tmp_path: Path, tiny: MakeExperiment) -> None:

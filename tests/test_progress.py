@@ -234,3 +234,13 @@ def test_a_terminal_shows_the_last_failures(tiny: MakeExperiment, capsys: pytest
     show(iter([*events, report(1, (0.5,))]), tiny(), FOLDER)
     shown = capsys.readouterr().out.rpartition("task")[2]
     assert [n for n in range(9) if f"fit of s-{n} failed, run again: it died" in shown] == list(range(1, 9))
+
+
+@pytest.mark.usefixtures("plain")
+def test_titles_have_no_secret_of_a_place(tiny: MakeExperiment, capsys: pytest.CaptureFixture[str]) -> None:
+    place = "s3://KEY:SECRET@bucket/runs?token=SECRET"
+    show(iter([report(0), report(1), report(2)]), tiny(seed=3), place)
+    show(iter([]), tiny(seed=3), place)
+    told = capsys.readouterr().out
+    assert told.count("s3://***@bucket/runs?***") == 3
+    assert "SECRET" not in told

@@ -67,7 +67,7 @@ def test_predict_imports_what_the_user_trusts_and_nothing_else(
 
 def test_pictures_import_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder)
-    with pytest.raises(ConfigError, match="was not imported; allowed without trust: local, .*--trust"):
+    with pytest.raises(ConfigError, match=r"was not imported; allowed without trust: local, .*--trust"):
         draw_pictures(folder)
     assert not (folder / "ran").exists()
 

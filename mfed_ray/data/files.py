@@ -1,5 +1,6 @@
 """Decoding of single files; every failure is a ``DataError`` that names the file."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import loadmat
 
+from mfed_ray.data.mat_structure import check_structure
 from mfed_ray.errors import DataError
+
+RECORD = "generated.json"
+"""The file that says with which parameters a data set's folder was generated here."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -39,7 +44,10 @@ def read_mat(path: Path, variable: str) -> NDArray[Any]:
 def read_mat_variables(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Those of the named variables that the MATLAB file has. Raises DataError if it is missing or unreadable."""
     try:
-        content: dict[str, NDArray[Any]] = loadmat(str(path), variable_names=list(names))
+        whole = path.read_bytes()
+        check_structure(whole, names)
+        buffer: Any = io.BytesIO(whole)  # SciPy's stubs know paths only
+        content: dict[str, NDArray[Any]] = loadmat(buffer, variable_names=list(names))
     except FileNotFoundError:
         raise DataError(f"{path}: file not found") from None
     except Exception as error:  # a damaged file makes loadmat raise nearly anything: ValueError, TypeError, zlib.error

@@ -12,12 +12,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mfed_ray.data.files import RECORD
 from mfed_ray.data.scenes.composition import Scene, make_scene
 from mfed_ray.errors import ConfigError, DataError
 
 Written = TypeVar("Written")
-
-_RECORD = "generated.json"
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def generate_folder(root: Path, parameters: Parameters, write: Callable[[Path], 
         building = Path(scratch) / root.name
         building.mkdir()
         write(building)
-        (building / _RECORD).write_text(json.dumps(asdict(parameters), indent=2) + "\n", encoding="utf-8")
+        (building / RECORD).write_text(json.dumps(asdict(parameters), indent=2) + "\n", encoding="utf-8")
         try:
             building.rename(root)
         except OSError:  # another process was faster
@@ -129,7 +128,7 @@ def _already_there(root: Path, parameters: Parameters) -> bool:
         return False
     if not root.is_dir():
         raise DataError(f"{root}: is a file, a dataset needs a new or empty folder")
-    record = root / _RECORD
+    record = root / RECORD
     if not record.is_file():
         if any(root.iterdir()):
             raise DataError(f"{root}: is not empty and was not generated here, nothing was overwritten")

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfed_ray.data.coco.layout import is_missing
-from mfed_ray.data.files import read_image, read_label, read_mat_variables
+from mfed_ray.data.files import RECORD, read_image, read_label, read_mat_variables
 from mfed_ray.data.human_parts import has_human_parts, read_human_parts
+from mfed_ray.data.normal_classes import KNOWN_TO_NYUD
+from mfed_ray.data.resampling import nearest
 from mfed_ray.data.sample import Sample
 from mfed_ray.errors import DataError
 from mfed_ray.labels import PASCAL_CLASSES, VOID
@@ -21,6 +23,8 @@ _FOLDERS = {
     "edge_detection": ("pascal-context/trainval",),
     "surface_normals": ("normals_distill",),
 }
+DISTILLED = frozenset({"saliency", "surface_normals"})
+"""Tasks whose labels are another network's predictions, which may be of another size than their image."""
 _SUFFIX = {"human_parts": ".mat", "edge_detection": ".mat"}
 
 
@@ -35,6 +39,7 @@ class PascalContext:
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such dataset folder")
+        self._generated = (self.root / RECORD).is_file()
         self._tasks = frozenset(
             task for task, folders in _FOLDERS.items() if any((self.root / folder).is_dir() for folder in folders)
         )
@@ -89,14 +94,34 @@ class PascalContext:
     def read(self, image_id: str, tasks: Sequence[str]) -> Sample:
         """The image with the targets of just these tasks, shapes and types as ``Sample`` says.
 
+        A label of ``DISTILLED`` of another size than its image is resized by nearest neighbour. ASTMT does so for
+        saliency; normals it resizes by cubic interpolation, which mixes directions across objects and with void.
+        Outside folders that were generated here, normals are void where ``LabelMap`` has a class that NYUD does not
+        know, as in ASTMT (``mfed_ray.data.normal_classes``); where the image has no such file they all count.
+
         Raises DataError if a file is missing or unreadable, or a label is out of range or not of the image's size.
         """
         paths = {task: self._label_path(image_id, task) for task in tasks}
         image = read_image(self.image_file(image_id))
         targets = {task: _READERS[task](path) for task, path in paths.items()}
+        if "surface_normals" in targets and not self._generated:
+            targets["surface_normals"] = self._of_known_classes(image_id, targets["surface_normals"])
         for task, target in targets.items():
-            _check_size(paths[task], target.shape, image.shape)
+            if task in DISTILLED and target.shape[:2] != image.shape[:2]:
+                targets[task] = nearest(target, image.shape[:2])
+            _check_size(paths[task], targets[task].shape, image.shape)
         return Sample(image_id, image, targets)
+
+    def _of_known_classes(self, image_id: str, normals: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The normals, void outside the classes that NYUD knows."""
+        path = self.root / _FOLDERS["edge_detection"][0] / f"{image_id}.mat"
+        if is_missing(path):
+            return normals
+        labels = read_mat_variables(path, ("LabelMap",)).get("LabelMap")
+        if labels is None or labels.ndim != 2 or not labels.size:
+            return normals
+        known = np.isin(nearest(labels, normals.shape[:2]), KNOWN_TO_NYUD)
+        return normals * known[:, :, None]
 
     def _label_path(self, image_id: str, task: str) -> Path:
         if task not in self._tasks:
@@ -137,7 +162,6 @@ def _normals(path: Path) -> NDArray[np.float32]:
     """float32 [H, W, 3]: n = 2 v / 255 - 1, made unit length.
 
     Void (the zero vector): black pixels, and those near mid-grey (length under 0.5), which code no direction.
-    ASTMT also voids the classes of LabelMap that NYUD does not know; we keep every pixel that codes a direction.
     """
     values = read_image(path)
     vectors = values.astype(np.float32) * np.float32(2 / 255) - np.float32(1)

@@ -14,6 +14,7 @@ _FREE = ("algorithm", "checkpoints", "runtime", "faults", "seed")
 _LATER: Mapping[str, Mapping[str, Any]] = {
     "model": {"width": 64},
     "partition": {"on_bad_sample": "error"},
+    "evaluation": {"edges": {"max_distance": 0.0075, "thresholds": 99, "nms": False}},
     "clients": {"images": None, "decoder_width": None},
     "algorithm": {"judging": {"until": 6, "rounds": 3, "steps": 20}},
 }

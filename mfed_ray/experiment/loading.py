@@ -178,5 +178,5 @@ def _read(path: Path) -> Tree:
 def _parse(text: str, place: str) -> Any:
     try:
         return yaml.load(text, _Loader)  # noqa: S506 - derived from SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a number or a date that is none; too deep
         raise ConfigError(f"{place}: not valid YAML: {' '.join(str(error).split())}") from error

@@ -15,8 +15,8 @@ from mfed_ray.registry import hint
 def parse_experiment(tree: Mapping[str, Any], trusted: Collection[str] | None = None) -> Experiment:
     """Check a plain tree. Raises ConfigError that names every wrong key, its value, and what is allowed.
 
-    ``trusted``: the algorithms ``package.module:Class`` that may be imported. None, for a tree of the caller's own: any.
-    A tree that was read from a folder may name whatever its writer liked.
+    ``trusted``: the algorithms ``package.module:Class`` that may be imported; None, for a tree of the caller's own:
+    any. A tree that was read from a folder may name whatever its writer liked.
     """
     rest = {key: value for key, value in tree.items() if key != "algorithm"}
     algorithm = _parse_algorithm(tree.get("algorithm"), trusted)

@@ -14,6 +14,7 @@ from mfed_ray.evaluation import AFTER_AGGREGATION, Stage
 from mfed_ray.federation.checkpoint import Checkpoints
 from mfed_ray.federation.faults import Faults
 from mfed_ray.local_training import LocalTraining
+from mfed_ray.metrics.settings import EdgeProtocol
 from mfed_ray.models.settings import RESNET_WIDTH, ModelSettings
 from mfed_ray.registry import PYRAMID_TASKS, RESNETS, check_registered, hint
 from mfed_ray.section import Section
@@ -100,6 +101,7 @@ class Evaluation(Section):
     max_images: int | None = Field(None, ge=1)
     """Only the first so many held-out images of each task."""
     batch_size: int = Field(8, ge=1)
+    edges: EdgeProtocol = EdgeProtocol()
 
 
 class Runtime(Section):

@@ -1,6 +1,7 @@
 """Trainers of an experiment: a client's model, data and settings put together in the process where it trains."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 
@@ -13,7 +14,7 @@ from mfed_ray.loaded_model import LoadedModel, float_values
 from mfed_ray.loading import Shard
 from mfed_ray.messages import ClientSpec, Source
 from mfed_ray.models.normalisation import private_names
-from mfed_ray.tasks import get_task
+from mfed_ray.tasks import Task, get_task
 from mfed_ray.training import Trainer
 
 
@@ -32,12 +33,21 @@ class TrainerFactory:
             client,
             self.model(client),
             [self._shard(source) for source in client.sources],
-            [get_task(task) for task in client.tasks],
+            [self._task(task) for task in client.tasks],
             experiment.local,
             experiment.rounds,
             experiment.seed,
             experiment.evaluation.batch_size,
         )
+
+    def _task(self, name: str) -> Task:
+        """The task, measured by the configured protocol."""
+        task = get_task(name)
+        if name != "edge_detection":
+            return task
+        from mfed_ray.metrics.edges import EdgeDetection
+
+        return replace(task, make_metric=partial(EdgeDetection, **self.experiment.evaluation.edges.model_dump()))
 
     def _shard(self, source: Source) -> Shard:
         """The source's images as batches. Its dataset is opened once in a process."""

@@ -8,13 +8,13 @@ from mfed_ray.labels import VOID
 from mfed_ray.metrics.contract import Array
 from mfed_ray.metrics.edge_matching import Reach, match, reach
 from mfed_ray.metrics.edge_suppression import suppress
+from mfed_ray.metrics.settings import EdgeProtocol
 from mfed_ray.metrics.validation import FLOATING, INTEGER, check_alike, check_array, check_probabilities, check_shape
 
 Counts = NDArray[np.int64]
 """[..., 4]: matched annotated pixels, annotated pixels, matched predicted pixels, predicted pixels."""
 
-PASCAL_DISTANCE = 0.0075
-"""Share of the image's diagonal within which pixels match; NYUD's is 0.011."""
+PASCAL = EdgeProtocol()
 
 
 class EdgeDetection:
@@ -33,7 +33,12 @@ class EdgeDetection:
       prediction of zeros and ones, which reaches one recall)
     """
 
-    def __init__(self, max_distance: float = PASCAL_DISTANCE, thresholds: int = 99, nms: bool = False) -> None:
+    def __init__(
+        self,
+        max_distance: float = PASCAL.max_distance,
+        thresholds: int = PASCAL.thresholds,
+        nms: bool = PASCAL.nms,
+    ) -> None:
         self._nms = nms
         self._max_distance = max_distance
         self._thresholds = np.linspace(1 / (thresholds + 1), 1 - 1 / (thresholds + 1), thresholds)

@@ -10,7 +10,6 @@ from urllib.error import URLError
 import safetensors.torch
 import torch
 import torchvision.models
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mfed_ray.errors import ConfigError, WeightsError
@@ -32,7 +31,7 @@ def load_weights(encoder: Encoder, name: str, source: str | Path) -> None:
     Raises ConfigError where torchvision has none for the encoder; WeightsError where they cannot be downloaded, read
     or fitted.
     """
-    found = _download(name) if source == TORCHVISION else _read(Path(source))
+    found = _download(name) if source == TORCHVISION else read_weights(Path(source))
     grouped = {layer for layer, module in encoder.named_modules() if isinstance(module, nn.GroupNorm)}
 
     def wanted(key: str) -> bool:
@@ -87,7 +86,8 @@ def _download(name: str) -> Mapping[str, Tensor]:
     return state
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The state dict of a .safetensors or .pth file. Raises WeightsError. Nothing in the file is run."""
     readers: dict[str, Callable[[Path], Any]] = {".safetensors": _read_safetensors, ".pth": _read_pth}
     if path.suffix not in readers:
         raise WeightsError(
@@ -95,7 +95,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         )
     try:
         state = readers[path.suffix](path)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
+    except Exception as error:  # of a damaged file torch raises nearly anything: ValueError, UnicodeDecodeError
         raise WeightsError(
             f"model.weights: cannot read {path} ({_first_line(error)}); allowed: a readable {path.suffix} file"
         ) from error

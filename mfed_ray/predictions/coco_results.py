@@ -16,9 +16,10 @@ from mfed_ray.predictions.palette import colour, instance_colours
 
 Kind = Literal["mask", "keypoint"]
 
-MOST_DRAWN, LEAST_SCORE, OVERLAP = 20, 0.2, 0.5
-"""An overlay shows so many objects at most, of so much score, and at least half of the best one's. Where the boxes of
-two have more than the overlap (IoU) in common, it shows the one that scores higher."""
+MOST_DRAWN, LEAST_SCORE, OVERLAP = 10, 0.3, 0.3
+"""An overlay shows so many objects at most, of this score at least and of half the best one's. Of two of a class whose
+boxes have more than the overlap (IoU) in common, it shows the one that scores higher. Objects that score alike, as a
+ground truth's do, are all shown or none."""
 
 
 class CocoResults:
@@ -96,12 +97,13 @@ def _draw(picture: Picture, prediction: Detections, kind: Kind) -> None:
 
 
 def best(prediction: Detections) -> list[int]:
-    """Which objects an overlay shows, the best first; among equal scores none hides another."""
-    scores, kept = prediction.scores, list[int]()
+    """Which objects an overlay shows, the best first."""
+    scores, labels, kept = prediction.scores, prediction.labels, list[int]()
     for index in np.argsort(-scores, kind="stable").tolist():
-        if len(kept) == MOST_DRAWN or scores[index] < max(LEAST_SCORE, scores.max() / 2):
+        full = len(kept) >= MOST_DRAWN and scores[index] < scores[kept[-1]]
+        if full or scores[index] < max(LEAST_SCORE, scores.max() / 2):
             break
-        hiding = [other for other in kept if scores[other] > scores[index]]
+        hiding = [other for other in kept if labels[other] == labels[index] and scores[other] > scores[index]]
         if not (_overlaps(prediction.boxes[index], prediction.boxes[hiding]) > OVERLAP).any():
             kept.append(index)
     return kept
@@ -112,4 +114,5 @@ def _overlaps(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[
     sides = (np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])).clip(min=0)
     common = sides.prod(axis=1)
     union = (box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    shares: NDArray[np.float32] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return shares

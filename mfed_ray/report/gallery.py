@@ -18,9 +18,7 @@ PAGE_WIDTH = 7.0
 """Inches of both columns of a paper."""
 
 
-def galleries(
-    study: Study, folders: Mapping[str, str], most: int, trusted: Collection[str] = ()
-) -> list[ReportFigure]:
+def galleries(study: Study, folders: Mapping[str, str], most: int, trusted: Collection[str] = ()) -> list[ReportFigure]:
     """One figure for the best variant of each of the ``most`` best algorithms: of its run of the lowest seed.
 
     ``trusted``: as of ``mfed_ray.predict.predict``. A run that cannot be drawn has a sentence that says why.

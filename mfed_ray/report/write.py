@@ -40,7 +40,9 @@ def write_report(results: Results, out: Path, form: str = "html", trusted: Colle
     if not found:
         raise RunFolderError("no run was evaluated after round 0 yet, so there is no figure to draw")
     with styled():
-        chapters = [_chapter(study, results, _pictured(len(found), index), trusted) for index, study in enumerate(found)]
+        chapters = [
+            _chapter(study, results, _pictured(len(found), index), trusted) for index, study in enumerate(found)
+        ]
         try:
             return [_write_page(chapters, results, out)] if form == "html" else _write_panels(chapters, out, form)
         except OSError as error:

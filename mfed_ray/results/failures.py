@@ -13,6 +13,7 @@ from mfed_ray.errors import RunFolderError
 from mfed_ray.federation.events import Absent, Failure
 from mfed_ray.results.find import FAILURES_FILE, Found, folder_at
 from mfed_ray.results.tables import FAILURES, Row, table_schema
+from mfed_ray.storage import reason
 
 
 def append(folder: Path, run_id: str, event: Failure) -> None:
@@ -51,7 +52,7 @@ def read_failures(found: Found) -> pa.Table:
         lines = content[: _whole(content)].splitlines()
         return pa.Table.from_pylist(list(_rows(lines, place)), schema=table_schema(FAILURES))
     except (OSError, pa.ArrowException) as error:
-        raise RunFolderError(f"{place}: cannot be read ({error})") from error
+        raise RunFolderError(f"{place}: cannot be read ({reason(error, place)})") from None
 
 
 def absent(folder: Path) -> Absent:

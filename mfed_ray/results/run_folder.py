@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,8 @@ CONFIG, ENVIRONMENT, PARTITION, LOCK = "config.yaml", "environment.json", "parti
 SKIPPED = "skipped.json"
 """By client the images that could not be read and were left out; missing where there were none."""
 CHECKPOINTS = "checkpoints"
+MOST_VALUES = 1_000_000
+"""Of a config: a YAML file of a few lines with aliases of aliases may stand for more than any memory holds."""
 
 FREE_KEYS = frozenset(
     f"{section}.{key}"
@@ -155,11 +158,26 @@ def parse_config(file: IO[bytes], place: str) -> Mapping[str, Any]:
     """A ``config.yaml``. Raises RunFolderError, which names ``place``."""
     try:
         found = yaml.safe_load(file.read().decode())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RunFolderError(f"{place}: cannot be read as a run's config ({' '.join(str(error).split())})") from error
     if not isinstance(found, Mapping):
         raise RunFolderError(f"{place}: expected a run's config, a mapping, found {type(found).__name__}")
+    if (size := _written_out(found, {})) > MOST_VALUES:
+        raise RunFolderError(
+            f"{place}: its aliases make {size:.0f} values, too many for a run's config; allowed: {MOST_VALUES}"
+        )
     return found
+
+
+def _written_out(tree: Any, known: dict[int, float]) -> float:
+    """How many values a tree has where each alias of its YAML stands for all that it names; infinite if for itself."""
+    if not isinstance(tree, Mapping | list):
+        return 1
+    if id(tree) not in known:
+        known[id(tree)] = math.inf
+        inner = tree.values() if isinstance(tree, Mapping) else tree
+        known[id(tree)] = 1 + sum(_written_out(one, known) for one in inner)
+    return known[id(tree)]
 
 
 def differing(a: Any, b: Any, prefix: str = "") -> set[str]:

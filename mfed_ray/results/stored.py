@@ -14,6 +14,7 @@ from mfed_ray.results.older import unknown_tasks
 from mfed_ray.results.parts import read_whole
 from mfed_ray.results.run_folder import CONFIG, parse_config
 from mfed_ray.results.tables import CORRELATIONS, FAILURES, FUSING, METRICS, ROUNDS, VERSION, table_schema
+from mfed_ray.storage import reason
 
 _NAMED = 3
 """Clients that were left out that a sentence names."""
@@ -116,7 +117,7 @@ def _older(found: Found, problems: list[str]) -> Mapping[str, Any]:
         with found.open(CONFIG) as file:
             config = parse_config(file, found.place_of(CONFIG))
     except (OSError, RunFolderError) as error:
-        problems.append(f"{told}: read without its config ({error})")
+        problems.append(f"{told}: read without its config ({reason(error, found.place)})")
         return {}
     problems.append(f"{told}: read with its {CONFIG}")
     return config

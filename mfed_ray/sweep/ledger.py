@@ -44,8 +44,8 @@ class Ledger:
             self._entries = {identity(one["point"]): Entry(**one) for one in tree["trials"]}
         except (ValueError, TypeError, KeyError) as error:
             raise RunFolderError(
-                f"{shown(self._place)}: cannot be read as a sweep's trials ({error}); remove it, and the sweep goes on from "
-                "its trials' folders"
+                f"{shown(self._place)}: cannot be read as a sweep's trials ({error}); remove it, and the sweep goes "
+                "on from its trials' folders"
             ) from error
 
     def __iter__(self) -> Iterator[Entry]:

@@ -167,3 +167,37 @@ def test_wrong_edges(broken: Path, content: dict[str, np.ndarray], message: str)
     savemat(str(broken / f"pascal-context/trainval/{image_id}.mat"), content)
     with pytest.raises(DataError, match=message):
         PascalContext(broken).read(image_id, ["edge_detection"])
+
+
+def test_distilled_labels_of_another_size_are_resized(broken: Path) -> None:
+    image_id = _first(broken)
+    Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).save(broken / f"sal_distill/{image_id}.png")
+    colours = np.array([[(255, 128, 128), (128, 255, 128)]], np.uint8)
+    Image.fromarray(colours).save(broken / f"normals_distill/{image_id}.png")
+    targets = PascalContext(broken).read(image_id, ["saliency", "surface_normals"]).targets
+    expected = np.zeros((48, 48), np.uint8)
+    expected[:24, 24:] = expected[24:, :24] = 1
+    np.testing.assert_array_equal(targets["saliency"], expected)
+    assert targets["surface_normals"].shape == (48, 48, 3)
+    assert targets["surface_normals"][47, [0, 23, 24, 47]].argmax(axis=1).tolist() == [0, 0, 1, 1]
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(broken / f"semseg/VOC12/{image_id}.png")
+    with pytest.raises(DataError, match="label is 2 x 2 pixels but its image is 48 x 48"):
+        PascalContext(broken).read(image_id, ["semantic_segmentation"])
+
+
+def test_normals_count_in_the_classes_that_nyud_knows(broken: Path) -> None:
+    image_id = _first(broken)
+    Image.fromarray(np.full((48, 48, 3), (255, 128, 128), np.uint8)).save(broken / f"normals_distill/{image_id}.png")
+    labels = np.full((48, 48), 440)  # wall
+    labels[:, 10:20], labels[:, 20:30], labels[:, 30:] = 360, 427, 258  # sky, tvmonitor, motorbike
+    savemat(str(broken / f"pascal-context/trainval/{image_id}.mat"), {"LabelMap": labels})
+
+    def counted() -> list[bool]:
+        normals = PascalContext(broken).read(image_id, ["surface_normals"]).targets["surface_normals"]
+        return [bool(one) for one in normals.any(axis=2)[0, [0, 15, 25, 40]]]
+
+    assert counted() == [True, True, True, True], "generated normals are true everywhere"
+    (broken / "generated.json").unlink()
+    assert counted() == [True, False, True, False]
+    (broken / f"pascal-context/trainval/{image_id}.mat").unlink()
+    assert counted() == [True, True, True, True]

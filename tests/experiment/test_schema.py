@@ -68,14 +68,18 @@ def test_defaults() -> None:
             {"images": {"short_sid": 1}},
             "images.short_sid: unknown key; did you mean 'short_side'? (allowed: short_side, long_side)",
         ),
-        ({"partition": {"beta": 1}}, "partition.beta: unknown key (allowed: scheme, alpha, minimum, across)"),
+        (
+            {"partition": {"beta": 1}},
+            "partition.beta: unknown key (allowed: scheme, alpha, minimum, across, on_bad_sample)",
+        ),
         (
             {"augmentation": {"color": 0.1}},
             "augmentation.color: unknown key; did you mean 'colour'? (allowed: crop_size, scale, flip, colour)",
         ),
         (
             {"evaluation": {"stage": "x"}},
-            "evaluation.stage: unknown key; did you mean 'stages'? (allowed: every, stages, max_images, batch_size)",
+            "evaluation.stage: unknown key; did you mean 'stages'? (allowed: every, stages, max_images, "
+            "batch_size, edges)",
         ),
         (
             {"local": {"lr": 1}},

@@ -9,6 +9,7 @@ from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.messages import ClientSpec
+from mfed_ray.metrics.edges import EdgeDetection
 
 MakeExperiment = Callable[..., Experiment]
 
@@ -64,3 +65,12 @@ def test_a_client_without_a_gpu_share_computes_on_the_cpu(tiny: MakeExperiment, 
     trainer = TrainerFactory(experiment)(make_clients(experiment)[0])
     assert trainer.model.device == torch.device("cpu")
     assert {value.device.type for value in trainer.model.module.state_dict().values()} == {"cpu"}
+
+
+def test_edges_are_measured_by_the_configured_protocol(tiny: MakeExperiment) -> None:
+    clients = [{"tasks": ["edge_detection"], "data": "scenes"}]
+    experiment = tiny(clients=clients, evaluation={"edges": {"max_distance": 0.011, "thresholds": 9, "nms": True}})
+    (task,) = TrainerFactory(experiment)(make_clients(experiment)[0]).tasks
+    metric = task.make_metric()
+    assert isinstance(metric, EdgeDetection)
+    assert metric.protocol == ("BSDS, 9 thresholds, non-maximum suppression and thinning, within 0.011 of the diagonal")

@@ -70,7 +70,9 @@ def test_a_map_without_a_class_says_so(tmp_path: Path, make: Callable[[Path], Pr
     assert said(tmp_path / "overlays/a.png", image, NOTHING)
 
 
-@pytest.mark.parametrize(("highest", "text"), [(0.0, "nothing found (at most 0.00)"), (0.099, f"{NOTHING} (at most 0.10)")])
+@pytest.mark.parametrize(
+    ("highest", "text"), [(0.0, "nothing found (at most 0.00)"), (0.099, f"{NOTHING} (at most 0.10)")]
+)
 def test_probabilities_that_nobody_would_see_are_told(tmp_path: Path, highest: float, text: str) -> None:
     image = np.full((400, 400, 3), 100, dtype=np.uint8)
     probabilities = np.zeros((400, 400), np.float32)

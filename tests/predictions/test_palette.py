@@ -12,7 +12,7 @@ def test_numbers_take_the_hues_in_turn_and_no_two_share_a_colour() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [[category.name for category in space] for space in (THINGS, STUFF, PANOPTIC)] + [PASCAL_CLASSES, PART_CLASSES],
+    [*([category.name for category in space] for space in (THINGS, STUFF, PANOPTIC)), PASCAL_CLASSES, PART_CLASSES],
 )
 def test_no_two_classes_of_a_task_share_a_colour(names: list[str]) -> None:
     assert len({class_colour(name) for name in names}) == len(names)

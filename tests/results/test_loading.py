@@ -275,6 +275,17 @@ def test_a_uri_is_read_as_a_folder_is(make_run: MakeRun, tmp_path: Path) -> None
         load("memory://others")
 
 
+def test_no_secret_of_a_uri_is_in_results(make_run: MakeRun) -> None:
+    place = "memory://KEY:SECRET@bucket/runs"
+    Mirror(place).push(make_run("a", rounds=2, until=1).parent)
+    results = load(place)
+    assert results.folders == {"a": "memory://***@bucket/runs/a"}
+    assert results.problems == ["memory://***@bucket/runs/a: 1 of 2 rounds so far"]
+    assert "SECRET" not in repr(results)
+    with pytest.raises(RunFolderError, match=r"^memory://\*\*\*@nowhere/x\?\*\*\*: no such folder"):
+        load("memory://KEY:SECRET@nowhere/x?token=SECRET")
+
+
 def test_an_unknown_scheme_is_named() -> None:
     message = (
         r"^bogus://x: cannot be reached \(Unrecognized filesystem type in URI: bogus://x; Protocol not known: bogus\)"

@@ -1,3 +1,4 @@
+import io
 import json
 import re
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from mfed_ray.errors import RunFolderError
-from mfed_ray.results.run_folder import RunFolder
+from mfed_ray.results.run_folder import RunFolder, parse_config
 
 CONFIG: dict[str, Any] = {
     "seed": 0,
@@ -161,3 +162,25 @@ def test_a_lock_that_is_a_link_changes_no_file(tmp_path: Path) -> None:
     ):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)), "2"),
+        ("a: &a [*a]", "inf"),
+    ],
+)
+def test_a_config_of_aliases_of_aliases_is_refused(text: str, values: str) -> None:
+    """Each of eight lists holds the one before ten times: 10^8 values in 400 bytes."""
+    with pytest.raises(RunFolderError, match=rf"^x: its aliases make {values}\d* values, too many .*allowed: 1000000$"):
+        parse_config(io.BytesIO(text.encode()), "x")
+
+
+def test_a_config_may_have_aliases() -> None:
+    assert parse_config(io.BytesIO(b"a: &a [1, 2]\nb: [*a, *a]"), "x") == {"a": [1, 2], "b": [[1, 2], [1, 2]]}
+
+
+def test_a_config_nested_deeper_than_anything_is_refused() -> None:
+    with pytest.raises(RunFolderError, match=r"^x: cannot be read as a run's config"):
+        parse_config(io.BytesIO(b"[" * 100_000), "x")

@@ -1,7 +1,7 @@
 """Annotation files in columns on disk, parsed once per node and shared by all its processes through the page cache.
 
-They are in a folder of the user's own below ``$MFED_CACHE`` or the system's temporary folder; never with the data. Others
-may write there too, so what is not the user's own is neither read nor written to, and no link is followed.
+They are in a folder of the user's own below ``$MFED_CACHE`` or the system's temporary folder; never with the data.
+Others may write there too, so what is not the user's own is neither read nor written to, and no link is followed.
 """
 
 import errno
