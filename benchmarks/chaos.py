@@ -1,7 +1,7 @@
 """Runs that lose processes, nodes and memory at seeded moments, each compared with the run that was left in peace.
 
-    python -m benchmarks.chaos --schedules 30 --out docs/chaos.md
-    python -m benchmarks.chaos --schedules 2 --first 4        # schedules 4 and 5 alone
+    RAY_AUTH_MODE=disabled python -m benchmarks.chaos --schedules 30 --out docs/chaos.md
+    RAY_AUTH_MODE=disabled python -m benchmarks.chaos --schedules 2 --first 4        # schedules 4 and 5 alone
 
 Two nodes of one CPU each hold the clients, a third holds the driver. A schedule has two faults. The parameters of the
 last checkpoint and the tables have to be bit for bit those of a run in one process without faults; times and memory are
@@ -37,6 +37,7 @@ from mfed_ray.federation.checkpoint import Checkpoint, load_latest
 from mfed_ray.messages import State
 from mfed_ray.results.find import FAILURES_FILE
 from mfed_ray.results.loading import load
+from mfed_ray.results.run_folder import CONFIG
 
 KINDS = ("kill client", "lose node", "replace node", "kill driver", "hang, retry", "fill store", "hang, drop")
 ALGORITHMS = ("ditto", "mfed", "fedper")
@@ -190,7 +191,8 @@ def suffer(schedule: Schedule, nodes: Nodes, root: Path, folder: Path, rounds: i
         calm = folder / "calm"
         calm.mkdir()
         if (failures["outcome"] == "dropped").any():
-            shutil.copy(folder / "run" / FAILURES_FILE, calm)
+            for name in (CONFIG, FAILURES_FILE):  # whoever was dropped is left out, as on a resume
+                shutil.copy(folder / "run" / name, calm)
         for _ in run(schedule.experiment(root, rounds, "serial"), calm):
             pass
         difference = different(folder / "run", calm)
