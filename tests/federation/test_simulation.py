@@ -418,7 +418,7 @@ def test_a_resumed_run_is_evaluated_where_its_last_round_was_not(tiny: MakeExper
 class HalfWeighted(FedAvg):
     """FedAvg that would have one client's update as it is, and another's added up."""
 
-    def weight(self, client: ClientSpec) -> float | None:  # type: ignore[override]
+    def weight(self, client: ClientSpec) -> float | None:
         return None if client.name.endswith("0") else 1.0
 
 
