@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mfed_ray.messages import Params, State
-from mfed_ray.params import STATISTICS
+from mfed_ray.params import ENCODER, STATISTICS
 
 Array = NDArray[np.floating]
 
@@ -39,11 +39,16 @@ class ServerOptimizer(BaseModel):
     beta2: float = Field(0.99, ge=0, lt=1)
     adaptivity: float = Field(1e-3, gt=0)
     """tau; for `adam` and `yogi`, as beta2 is."""
+    part: Literal["model", "encoder"] = "model"
+    """What is stepped. `encoder`: means of decoders are taken as they are."""
 
     @model_validator(mode="after")
     def _check_fields(self) -> "ServerOptimizer":
         """What an optimizer would pass over in silence is no choice."""
-        unused = {"average": ("learning_rate", "beta1", "beta2", "adaptivity"), "momentum": ("beta2", "adaptivity")}
+        unused = {
+            "average": ("learning_rate", "beta1", "beta2", "adaptivity", "part"),
+            "momentum": ("beta2", "adaptivity"),
+        }
         for name in unused.get(self.name, ()):
             field, others = type(self).model_fields[name], {"name": self.name}
             if getattr(self, name) != field.get_default(call_default_factory=True, validated_data=others):
@@ -71,7 +76,7 @@ class ServerOptimizer(BaseModel):
     ) -> dict[str, Params]:
         moved, m, v = dict[str, Array](), dict[str, Array](), dict[str, Array]()
         for name, value in target.items():
-            if name.endswith(STATISTICS):
+            if name.endswith(STATISTICS) or (self.part == "encoder" and not name.startswith(ENCODER)):
                 moved[name] = value
                 continue
             delta = value.astype(np.float64) - last[name]

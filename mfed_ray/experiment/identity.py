@@ -17,7 +17,7 @@ _LATER: Mapping[str, Mapping[str, Any]] = {
     "partition": {"on_bad_sample": "error"},
     "evaluation": {"edges": {"max_distance": 0.0075, "thresholds": 99, "nms": False}},
     "clients": {"images": None, "decoder_width": None},
-    "algorithm": {"privacy": None, "judging": {"until": 6, "rounds": 3, "steps": 20}},
+    "algorithm": {"server": {"part": "model"}, "privacy": None, "judging": {"until": 6, "rounds": 3, "steps": 20}},
 }
 """Keys that came after runs had been made, and what was true of those. With these values they do not count in an id."""
 
@@ -42,7 +42,16 @@ def _counting(section: Any, later: Mapping[str, Any]) -> Any:
         return [_counting(one, later) for one in section]
     if not isinstance(section, Mapping):
         return section
-    return {key: value for key, value in section.items() if key not in later or value != later[key]}
+    counted = {key: value for key, value in section.items() if key not in later or value != later[key]}
+    return {
+        key: _counting(value, later[key]) if _is_part(later.get(key), value) else value
+        for key, value in counted.items()
+    }
+
+
+def _is_part(later: Any, section: Any) -> bool:
+    """Whether a section had other keys before these came."""
+    return isinstance(later, Mapping) and isinstance(section, Mapping) and later.keys() < section.keys()
 
 
 def _digest(tree: Mapping[str, Any]) -> str:

@@ -85,6 +85,16 @@ def test_two_steps_by_hand(settings: dict[str, Any], targets: list[float], expec
         assert all(params["w"].dtype == np.float32 for params in state.params.values())
 
 
+def test_the_encoder_alone_by_hand() -> None:
+    """The encoder goes 1 + 0.5 (3 - 1) = 2, then 2 + 0.5 (0.5 * 2 + 4 - 2) = 3.5; the decoder's means are taken."""
+    optimizer = ServerOptimizer(name="momentum", learning_rate=0.5, beta1=0.5, part="encoder")
+    state = State({"x": tree(**{"encoder.w": 1, "decoders.w": 1})})
+    for target, encoder in ((3, 2), (4, 3.5)):
+        state = State(optimizer.step(state, {"x": tree(**{"encoder.w": target, "decoders.w": target})}))
+        assert numbers(state.params["x"]) == {"encoder.w": encoder, "decoders.w": target}
+        assert list(state.params["first/x"]) == ["encoder.w"]
+
+
 def test_average_takes_the_trees_themselves() -> None:
     kept, target = tree(w=1), tree(w=3)
     after = ServerOptimizer().step(State({"x": tree(w=2), "y": kept}), {"x": target})
@@ -147,6 +157,7 @@ class TestMoving:
     ("fields", "message"),
     [
         ({"learning_rate": 0.1}, "average has no learning_rate; leave it out, or choose another optimizer"),
+        ({"part": "encoder"}, "average has no part; leave it out"),
         ({"name": "momentum", "beta2": 0.9}, "momentum has no beta2; leave it out"),
         ({"name": "momentum", "adaptivity": 0.1}, "momentum has no adaptivity; leave it out"),
         ({"name": "adam", "adaptivity": 0}, "greater than 0"),
