@@ -52,7 +52,8 @@ def test_defaults() -> None:
         (
             {"roundz": 3},
             "roundz: unknown key; did you mean 'rounds'? (allowed: name, seed, rounds, algorithm, data, clients, "
-            "clients_per_round, partition, images, model, augmentation, local, evaluation, checkpoints, runtime, faults)",
+            "clients_per_round, partition, images, model, augmentation, local, evaluation, checkpoints, runtime, "
+            "faults)",
         ),
         (
             {"model": {"encodr": "resnet18"}},
