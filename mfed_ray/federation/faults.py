@@ -27,8 +27,9 @@ class Faults(Section):
     round_deadline: float | None = Field(None, gt=0)
     """Seconds for a round's training and the evaluation beside it; None: as long as they take.
 
-    Clients that are not finished then are ended. retry: they are run again, with as much time, ``runtime.max_retries``
-    times. drop: the round goes on without them at once. stop: the run ends.
+    They count from when a process has taken on a client. Clients that are not finished then are ended. retry: they are
+    run again, with as much time, ``runtime.max_retries`` times. drop: the round goes on without them at once. stop: the
+    run ends.
     """
     min_clients_per_task: int = Field(1, ge=1)
     """The run ends where fewer clients of a task that lost one are left in a round."""
@@ -56,6 +57,10 @@ class Clock:
         """Another attempt begins, with all of its time."""
         self.attempts += 1
         self._began = self._heard = time.monotonic()
+
+    def hold(self) -> None:
+        """Nobody is at work yet: the attempt's time begins anew."""
+        self._began = time.monotonic()
 
     def hear(self) -> None:
         """There is news."""

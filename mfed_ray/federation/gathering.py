@@ -36,9 +36,11 @@ class Gathering:
                     yield self._taken(phase, result)
                 else:
                     yield from self._failed(phase, result.jobs, result.error, self.faults.outcome(result.again))
-            elif clock.is_over:  # and nothing is there that was finished in time
+            elif clock.is_over and result.jobs:  # and nothing is there that was finished in time
                 yield from self._end_late(running, clock)
             else:
+                if not result.jobs:
+                    clock.hold()
                 yield _waiting(result, running, clock.silence)
             for phase in running.values():
                 if phase.kind == "evaluate" and phase.is_over:

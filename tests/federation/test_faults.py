@@ -70,12 +70,16 @@ def federation(algorithm: Algorithm, **more: Any) -> Simulation:
 
 @dataclass
 class Scripted:
-    """The serial backend, whose ``completed`` first gives what ``script`` has for its call, from 1 on."""
+    """The serial backend, whose ``completed`` first gives what ``script`` has for its call, from 1 on.
+
+    It does so after ``pause`` seconds.
+    """
 
     inner: SerialBackend
     broken: Broken = field(default_factory=dict)
     script: dict[int, Failed | Late] = field(default_factory=dict)
     hanging: set[str] = field(default_factory=set)
+    pause: float = 0.0
     calls: int = 0
     tried: list[Job] = field(default_factory=list)
     abandoned: list[tuple[tuple[Kind, str], bool]] = field(default_factory=list)
@@ -89,6 +93,7 @@ class Scripted:
     def completed(self, timeout: float | None = None) -> Done | Failed | Late:
         self.calls += 1
         if self.calls in self.script:
+            time.sleep(self.pause)
             return self.script[self.calls]
         if not self.inner._waiting:
             assert timeout is not None
@@ -295,6 +300,17 @@ def test_who_is_late_is_dropped_at_once() -> None:
     assert {again for _, again in made.abandoned} == {False}
     expected = federation(FedAvg(), rounds=1)
     assert told(steps) == told(run_all(expected, backend(expected), gone))
+
+
+def test_the_deadline_counts_from_when_a_process_has_taken_on_a_client() -> None:
+    """Nobody has for the first three looks, each of which is at the deadline: so nobody is late."""
+    faults = Faults(on_client_failure="drop", round_deadline=0.05)
+    starting = federation(FedAvg(), faults=faults, rounds=1)
+    made = backend(starting, script=dict.fromkeys((1, 2, 3), Late(())), pause=0.05)
+    steps = run_all(starting, made)
+    assert failures(steps) == []
+    whole = federation(FedAvg(), rounds=1)
+    assert told(steps) == told(run_all(whole, backend(whole)))
 
 
 def test_who_is_late_is_run_again_as_often_as_there_are_retries() -> None:
