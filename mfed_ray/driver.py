@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import ray
@@ -49,24 +50,37 @@ def start_beside(experiment: Experiment, work: Callable[[], object]) -> None:
 def _on_ray(experiment: Experiment, folder: str | Path, directory: Path) -> Iterator[Event]:
     connect(experiment.runtime.address)
     place = folder if is_remote(folder) else Path(folder).resolve()
-    retries, deaths = experiment.runtime.max_retries, 0
     with in_actors(experiment) as host:  # the clients' processes start at once, beside the driver's
-        while True:
-            try:
-                for event in _driven(experiment, place, directory, host):
-                    deaths = 0 if isinstance(event, Trained) else deaths
-                    yield event
-                return
-            except ray.exceptions.RayTaskError as error:
-                raise (error.cause if isinstance(error.cause, MfedError) else error) from None
-            except ray.exceptions.RayError as error:
-                deaths += 1
-                if deaths > retries:
-                    raise DriverError(
-                        f"the driver actor died ({error}); the same command goes on from the last round"
-                    ) from error
-                yield Notice(f"the driver actor died; it goes on from the last checkpoint, try {deaths} of {retries}")
-                host.pool.ask_again()
+        driven = partial(_driven, experiment, place, directory, host)
+        yield from restarted(driven, experiment.runtime.max_retries, host.pool.ask_again)
+
+
+def restarted(
+    driven: Callable[[], Iterator[Event]], retries: int, before_again: Callable[[], None]
+) -> Iterator[Event]:
+    """Events of a driver, which is started again where it dies: ``retries`` times without getting any further.
+
+    Further is a round later than all that were told. A round that is trained a second time is none. Raises DriverError
+    where no retry is left, and what the driver itself raises.
+    """
+    deaths, last = 0, -1
+    while True:
+        try:
+            for event in driven():
+                if isinstance(event, Trained) and event.round > last:
+                    deaths, last = 0, event.round
+                yield event
+            return
+        except ray.exceptions.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, MfedError) else error) from None
+        except ray.exceptions.RayError as error:
+            deaths += 1
+            if deaths > retries:
+                raise DriverError(
+                    f"the driver actor died ({error}); the same command goes on from the last round"
+                ) from error
+            yield Notice(f"the driver actor died; it goes on from the last checkpoint, try {deaths} of {retries}")
+            before_again()
 
 
 def _driven(experiment: Experiment, place: str | Path, directory: Path, host: RayHost) -> Iterator[Event]:

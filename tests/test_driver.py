@@ -4,19 +4,21 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from ray._private.state import actors
+from ray.exceptions import ActorDiedError
 
-from mfed_ray.driver import run
-from mfed_ray.errors import DataError, PlacementError, RunFolderError
+from mfed_ray.algorithms.contract import Diagnostics
+from mfed_ray.driver import restarted, run
+from mfed_ray.errors import DataError, DriverError, PlacementError, RunFolderError
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.experiment.identity import identity
-from mfed_ray.federation.events import Evaluated, Notice, Trained
+from mfed_ray.federation.events import Evaluated, Event, Notice, Trained
 from mfed_ray.predict import client_specs
 from mfed_ray.results.loading import load_results
 from mfed_ray.results.run_folder import RunFolder
@@ -184,3 +186,22 @@ def test_a_driver_that_dies_is_told_of_and_started_again(tiny: MakeExperiment, t
     told = next(event for event in events if isinstance(event, Notice) and "died" in event.text)
     assert told == Notice("the driver actor died; it goes on from the last checkpoint, try 1 of 1")
     events.close()  # type: ignore[attr-defined]
+
+
+def test_a_driver_that_gets_no_further_is_not_started_again_for_ever() -> None:
+    """With a checkpoint each fifth round, a driver that always dies in round 3 trains rounds 1 and 2 each time."""
+    starts: list[range] = []
+
+    def driven() -> Iterator[Event]:
+        starts.append(range(1, 4) if len(starts) == 1 else range(1, 3))  # the second of them gets a round further
+        for number in starts[-1]:
+            yield Trained(number, [], Diagnostics(), {}, 0, 0, is_evaluated=False)
+        raise ActorDiedError
+
+    told: list[str] = []
+    with pytest.raises(DriverError, match=r"^the driver actor died \("):
+        told += (event.text for event in restarted(driven, 2, lambda: None) if isinstance(event, Notice))
+    assert len(starts) == 4
+    assert told == [
+        f"the driver actor died; it goes on from the last checkpoint, try {attempt} of 2" for attempt in (1, 1, 2)
+    ]
