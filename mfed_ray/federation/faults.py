@@ -32,7 +32,7 @@ class Faults(Section):
     run ends.
     """
     min_clients_per_task: int = Field(1, ge=1)
-    """The run ends where fewer clients of a task that lost one are left in a round."""
+    """The run ends where fewer clients of a task that lost one are left to train in a round."""
 
     def outcome(self, again: bool) -> Outcome:
         """What is done about a failure. ``again``: whether there is a retry left for it."""

@@ -68,8 +68,9 @@ class Gathering:
         self, phase: Phase, jobs: Sequence[Job], error: MfedError, outcome: Outcome
     ) -> Generator[Failure, None, None]:
         clients = phase.concerned(jobs)
-        if outcome == "dropped" and (few := self._too_few(phase, clients)):
-            outcome, error = "stopped", ClientError(f"{few}; the last failure: {error}")
+        if outcome == "dropped" and phase.kind == "fit" and (few := self._too_few(phase, clients)):
+            kind = ClientLostError if error.may_pass else ClientError
+            outcome, error = "stopped", kind(f"{few}; the last failure: {error}")
         yield Failure(phase.round, phase.kind, clients, str(error), outcome)
         if outcome == "stopped":
             raise error
@@ -77,7 +78,7 @@ class Gathering:
             phase.drop(jobs)
 
     def _too_few(self, phase: Phase, gone: Sequence[str]) -> str:
-        """Which task would have too few clients left in the phase, in words; empty where none has."""
+        """Which task would have too few clients left to train, in words; empty where none has."""
         left = Counter(task for client in phase.clients if client not in gone for task in self.tasks[client])
         least = self.faults.min_clients_per_task
         for task in sorted({task for client in gone for task in self.tasks[client]}):

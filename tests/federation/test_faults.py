@@ -16,7 +16,7 @@ from mfed_ray.algorithms.fedper import FedPer
 from mfed_ray.algorithms.judging import Judging
 from mfed_ray.algorithms.matfl import MaTFL
 from mfed_ray.algorithms.mfed import MFed
-from mfed_ray.errors import ClientError, DataError, MfedError
+from mfed_ray.errors import ClientError, ClientLostError, ClientMemoryError, DataError, MfedError
 from mfed_ray.federation.backend import Done, Failed, Job, Kind, Late
 from mfed_ray.federation.events import NOBODY, Absent, Evaluated, Failure, Progress, Step, Trained, Waiting
 from mfed_ray.federation.faults import Clock, Faults, Outcome
@@ -264,11 +264,10 @@ def test_a_failed_evaluation_counts_for_all_clients_that_are_told_by_it() -> Non
     """All of one task have one model here and the same held-out images: one is evaluated for them all."""
     alike = [replace(client, sources=tuple(replace(s, dataset="d") for s in client.sources)) for client in specs()]
     dropping = federation(FedAvg(), clients=alike, faults=DROP)
-    broken: Broken = {("evaluate", 2): ["s-0"]}
-    with pytest.raises(ClientError, match=r"^round 2: evaluate: clients left of saliency: 0; allowed by faults.min_"):
-        run_all(dropping, backend(dropping, broken=broken))
-    steps, _ = followed(dropping, backend(dropping, broken=broken))
-    assert [failure.clients for failure in failures(steps)] == [("s-0", "s-1")]
+    steps = run_all(dropping, backend(dropping, broken={("evaluate", 2): ["s-0"]}))
+    assert failures(steps) == [Failure(2, "evaluate", ("s-0", "s-1"), "s-0 is broken", "dropped")]
+    evaluated = {step.round: [one.client for one in step.reports] for step in steps if isinstance(step, Evaluated)}
+    assert evaluated == {0: list(TASKS), 1: list(TASKS), 2: ["d-0", "d-1", "d-2"], 3: list(TASKS)}
 
 
 @pytest.mark.parametrize(("least", "is_ended"), [(1, False), (2, False), (3, True)])
@@ -285,6 +284,16 @@ def test_a_round_with_too_few_clients_of_a_task_ends_the_run(least: int, is_ende
         "the last failure: d-1 is broken"
     )  # fmt: skip
     assert failure.outcome == "stopped"
+
+
+@pytest.mark.parametrize("kind", [ClientError, ClientLostError, ClientMemoryError])
+def test_too_few_clients_may_pass_where_what_they_failed_with_may(kind: type[ClientError]) -> None:
+    dropping = federation(FedAvg(), faults=DROP.model_copy(update={"min_clients_per_task": 3}))
+    job = Job("fit", dropping.algorithm.instruct(dropping.start, specs()[0], 1))
+    _, error = followed(dropping, backend(dropping, script={6: Failed((job,), kind("gone"))}))
+    assert str(error).endswith("at least; the last failure: gone")
+    assert error is not None
+    assert error.may_pass == kind.may_pass
 
 
 def test_who_is_late_is_dropped_at_once() -> None:
