@@ -67,7 +67,8 @@ class _Call:
 class RayBackend:
     """Runs clients on a pool of actors, some of them in each call.
 
-    Calls are pure: what was lost is run again, elsewhere and one client at a time, ``max_retries`` of the pool.
+    Calls are pure: what was lost is run again, elsewhere and one client at a time, ``max_retries`` of the pool. A call of
+    several that is lost is split first, which is no retry of any.
     """
 
     def __init__(
@@ -122,6 +123,8 @@ class RayBackend:
     def abandon(self, jobs: Sequence[Job], again: bool = False) -> None:
         """Actors that work on these jobs are ended, and others started in their places."""
         gone = {job.turn for job in jobs}
+        for turn in () if again else gone:
+            self._losses.pop(turn, None)
         hit = [call for call in self._running if any(job.turn in gone for job in call.chunk.jobs)]
         for call in hit:
             self._running.remove(call)
@@ -187,11 +190,15 @@ class RayBackend:
             self._fail(call.chunk.single(jobs[number]), cause, isinstance(cause, ClientMemoryError))
 
     def _fail(self, chunk: _Chunk, error: MfedError, passes: bool) -> None:
-        """Tell that the jobs came to nothing; run each again, alone, where that may help and none has had its tries."""
-        again = passes and all(self._losses[job.turn] < self._pool.max_retries for job in chunk.jobs)
+        """Tell that the jobs came to nothing; run each again, alone, where that may help.
+
+        Of several it is not known whose loss it was. So they are told apart first, which counts as nobody's retry.
+        """
+        several = len(chunk.jobs) > 1
+        again = passes and (several or self._losses[chunk.jobs[0].turn] < self._pool.max_retries)
         for job in chunk.jobs:
             if again:
-                self._losses[job.turn] += 1
+                self._losses[job.turn] += 0 if several else 1
                 self._waiting.append(chunk.single(job))
             else:
                 self._losses.pop(job.turn, None)

@@ -134,14 +134,23 @@ def test_failures_name_the_client(
 
 
 def test_an_actor_that_dies_for_good_names_the_client(tiny: MakeExperiment, tmp_path: Path) -> None:
+    """It alone: whoever shared its call is run apart from it, without a retry."""
     faulty = Faulty(victim="saliency-0", marker=str(tmp_path / "died"), how="die always")
     mortal = ActorPool(Placement({"here": 1}, clients=4), cpus=1, gpus=0, max_retries=0)
-    with pytest.raises(
-        ClientError,
-        match=r"^clients? .*saliency-0.*: (its|their) actor died \(The actor died unexpectedly",
-    ):
+    with pytest.raises(ClientError, match=r"^client saliency-0: its actor died \(The actor died unexpectedly"):
         last_server(tiny(rounds=1), faulty, mortal)
     mortal.close()
+
+
+def test_the_losses_of_jobs_that_are_given_up_are_forgotten(tiny: MakeExperiment, pool: ActorPool) -> None:
+    """Else a client that is dropped while it is run again would have fewer retries in every round after."""
+    made = backend(tiny(), FedAvg(), pool)
+    job, other = (Job("fit", Instruction(name, 1)) for name in ("saliency-0", "surface_normals-0"))
+    made._losses.update([job.turn, other.turn])
+    made.abandon([job], again=True)
+    assert made._losses == {job.turn: 1, other.turn: 1}
+    made.abandon([job])
+    assert made._losses == {other.turn: 1}
 
 
 def test_actors_take_their_share_of_a_gpu_and_give_it_back(tiny: MakeExperiment) -> None:
