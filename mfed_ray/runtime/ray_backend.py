@@ -16,7 +16,7 @@ from mfed_ray.messages import ClientSpec, Params, State
 from mfed_ray.params import nbytes
 from mfed_ray.runtime.chunks import chunks
 from mfed_ray.runtime.client_actor import Reply, Turn
-from mfed_ray.runtime.losses import may_pass, no_room, outlives, told
+from mfed_ray.runtime.losses import FULL, may_pass, no_room, outlives, told
 from mfed_ray.runtime.pool import LOOK, ActorPool
 
 SMALL = 64 * 1024
@@ -67,8 +67,8 @@ class _Call:
 class RayBackend:
     """Runs clients on a pool of actors, some of them in each call.
 
-    Calls are pure: what was lost is run again, elsewhere and one client at a time, ``max_retries`` of the pool. A call of
-    several that is lost is split first, which is no retry of any.
+    Calls are pure: what was lost is run again, elsewhere and one client at a time, ``max_retries`` of the pool. A call
+    of several that is lost is split first, which is no retry of any.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class RayBackend:
         self._pool = pool
         self._alone = alone
         # held as long as the run lasts: an actor that takes the place of another fetches it
-        self._setup = [ray.put(({client.name: client for client in clients}, algorithm, make_trainer, threads))]
+        self._setup = [_put(({client.name: client for client in clients}, algorithm, make_trainer, threads))]
         self._groups = {client.name: client.group for client in clients}
         self._states: dict[str, _Kept] = {}
         self._stored: dict[int, tuple[Params, Any]] = {}
@@ -150,7 +150,7 @@ class RayBackend:
 
     def restore(self, states: Mapping[str, State]) -> None:
         """Take over the clients' states of a checkpoint."""
-        self._states = {client: _Kept(state, ray.put({client: state})) for client, state in states.items()}
+        self._states = {client: _Kept(state, _put({client: state})) for client, state in states.items()}
 
     def _look(self, seconds: float) -> None:
         """Take in what comes next, within so many seconds."""
@@ -268,9 +268,12 @@ class _Numbered:
 
 def _sent(tree: Params) -> Any:
     """What a call takes a tree as: a reference to the store, or if it is small the tree, which costs no put."""
-    if nbytes([tree]) < SMALL:
-        return tree
+    return tree if nbytes([tree]) < SMALL else _put(tree)
+
+
+def _put(value: Any) -> Any:
+    """A reference to the value in the store. Raises ClientMemoryError where that has no room."""
     try:
-        return ray.put(tree)
-    except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
+        return ray.put(value)
+    except FULL as error:
         raise no_room(error) from error

@@ -11,7 +11,7 @@ import ray
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.fedavg import FedAvg
-from mfed_ray.errors import ClientError, DataError
+from mfed_ray.errors import ClientError, ClientMemoryError, DataError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
@@ -185,3 +185,27 @@ def test_a_tree_is_stored_once_for_all_clients_and_again_only_when_it_changed(
     small: Params = {"encoder.w": np.ones(size - 1, np.float32)}
     made._store([small])
     assert made._stored[id(small)][1] is small  # it travels within the call
+
+
+def test_a_full_store_is_told_wherever_something_is_put(
+    tiny: MakeExperiment, pool: ActorPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's setup, a round's trees, a checkpoint's states: a sweep may try again after each."""
+    made, jobs = backend(tiny(), FedAvg(), pool), [Job("fit", Instruction("saliency-0", 1, load=(large(),)))]
+
+    def full(_: object) -> None:
+        raise ray.exceptions.ObjectStoreFullError("9 GB")
+
+    monkeypatch.setattr(ray, "put", full)
+    message = r"^Ray's object store and the disk that it spills to are full \(9 GB\); start Ray with a larger --obj"
+    for put in (
+        lambda: backend(tiny(), FedAvg(), pool),
+        lambda: made.submit(jobs),
+        lambda: made.restore({"saliency-0": State()}),
+    ):
+        with pytest.raises(ClientMemoryError, match=message):
+            put()
+
+
+def large() -> Params:
+    return {"encoder.w": np.ones(SMALL // 4, np.float32)}
