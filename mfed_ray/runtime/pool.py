@@ -45,6 +45,7 @@ class ActorPool:
         self._start_timeout = start_timeout
         self._failed_starts = 0
         self._nobody_since: float | None = None
+        self._has_answered = False
         self._seats = [self._started() for _ in range(placement.actors)]
 
     @property
@@ -84,7 +85,7 @@ class ActorPool:
                 ) from error
             self.replace(place)
         else:
-            self._failed_starts = 0
+            self._failed_starts, self._has_answered = 0, True
             self._seats[place].asked = None
 
     def ask_again(self) -> None:
@@ -98,14 +99,15 @@ class ActorPool:
         self._seats[place] = self._started()
 
     def check(self) -> None:
-        """Raises PlacementError where nobody has been ready for too long."""
+        """Raises where nobody has been ready for too long: ClientLostError if anybody ever was, else PlacementError."""
         now = time.monotonic()
         if self.ready:
             self._nobody_since = None
         elif self._nobody_since is None:
             self._nobody_since = now
         elif now > self._nobody_since + self._start_timeout:
-            raise PlacementError(f"no client actor could be placed within {self._start_timeout:g} s: {self.missing()}")
+            kind = ClientLostError if self._has_answered else PlacementError
+            raise kind(f"no client actor could be placed within {self._start_timeout:g} s: {self.missing()}")
 
     def missing(self) -> str:
         """How many actors have not answered, what they ask for, and what is free; empty where all have."""
@@ -115,7 +117,7 @@ class ActorPool:
         cpus, gpus = self._share
         return (
             f"{len(waiting)} of {len(self._seats)} client actors wait for ({cpus:g} CPU, {gpus:g} GPU) each; free: "
-            f"{'; '.join(describe(free())) or 'no node'} (ray status tells who has the rest)"
+            f"{'; '.join(describe(free())) or 'not known'} (ray status tells who has the rest)"
         )
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -13,7 +13,7 @@ from ray.exceptions import ActorDiedError, ObjectLostError, ObjectStoreFullError
 
 from mfed_ray.algorithms.contract import Algorithm, Diagnostics, Fit, Probe, Trainer
 from mfed_ray.algorithms.fedavg import FedAvg
-from mfed_ray.errors import ClientError, ClientMemoryError, DataError, MfedError, PlacementError
+from mfed_ray.errors import ClientError, ClientLostError, ClientMemoryError, DataError, MfedError, PlacementError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.federation import make_simulation
@@ -94,6 +94,20 @@ def test_no_free_cpu_ends_the_run_and_says_what_is_free() -> None:
             r".*: 0 CPU, 2 GPU \(ray status tells who has the rest\)$"
         )
         with pytest.raises(PlacementError, match=message):
+            pool.call(os.getpid)
+        pool.close()
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_actors_that_were_there_and_find_no_place_again_may_come_back() -> None:
+    """As where all spot nodes of a cluster went: another time there may be some, so this is no wrong input."""
+    pool = pool_of(1)
+    pool.call(os.getpid)
+    pool._start_timeout = 0.5
+    ray.kill(pool.actors[0])
+    with another_job(cpus=2):
+        pool.replace(0)
+        with pytest.raises(ClientLostError, match=r"^no client actor could be placed within 0.5 s: 1 of 1 client act"):
             pool.call(os.getpid)
         pool.close()
 
