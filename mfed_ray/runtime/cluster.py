@@ -29,6 +29,8 @@ REFUSED = (
     "refuses this process's token; set RAY_AUTH_MODE=token and give the cluster's token in RAY_AUTH_TOKEN or in "
     "~/.ray/auth_token"
 )
+OWN_TOKEN = secrets.token_hex(32)
+"""What a Ray that this process starts asks for."""
 FROM_A_NODE = "from a shell of its head (ray attach) or as its job (ray job submit)"
 
 
@@ -50,6 +52,7 @@ def connect(address: str | None) -> None:
             _own_token()
             ray.init(address="local", include_dashboard=False, **quiet)
         else:
+            _forget_own_token()
             _check_head(asked, place)
             ray.init(address=asked, **quiet)
     except (OSError, ValueError) as error:
@@ -66,7 +69,21 @@ def _own_token() -> None:
     user's environment says of tokens stands.
     """
     if not any(name.startswith("RAY_AUTH_") for name in os.environ):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        os.environ["RAY_AUTH_TOKEN"] = OWN_TOKEN
+
+
+def _forget_own_token() -> None:
+    """A cluster that is joined has another token than a Ray that this process started before."""
+    if os.environ.get("RAY_AUTH_TOKEN") != OWN_TOKEN:
+        return
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):  # Ray itself set the mode, as it starts
+        os.environ.pop(name, None)
+    try:
+        from ray._raylet import AuthenticationTokenLoader, Config
+    except ImportError:
+        return  # this Ray keeps it elsewhere, if at all
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
 
 def own_node(address: str | None) -> list[Node]:
@@ -126,9 +143,11 @@ def nodes() -> list[Node]:
 
 
 def free() -> list[Node]:
-    """What of every node that is alive nobody uses, by Ray's last count."""
-    from ray._private.state import available_resources_per_node
-
+    """What of every node that is alive nobody uses, by Ray's last count; none where this Ray does not tell."""
+    try:
+        from ray._private.state import available_resources_per_node
+    except ImportError:
+        return []
     left = available_resources_per_node()
     return [_node(n["NodeManagerHostname"], left.get(n["NodeID"], {})) for n in ray.nodes() if n["Alive"]]
 

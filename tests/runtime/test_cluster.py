@@ -12,7 +12,7 @@ import yaml
 
 from mfed_ray.errors import PlacementError
 from mfed_ray.runtime import cluster
-from mfed_ray.runtime.cluster import connect, may_start, nodes, own_node, preflight
+from mfed_ray.runtime.cluster import connect, free, may_start, nodes, own_node, preflight
 
 CONFIG: dict[str, Any] = {
     "max_workers": 5,
@@ -64,9 +64,9 @@ def test_preflight_refuses_more_gpu_than_exists() -> None:
 def closed_port(monkeypatch: pytest.MonkeyPatch) -> int:
     """Where nobody listens, for a process that has not joined a Ray."""
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port: int = unused.getsockname()[1]
     return port
 
 
@@ -104,7 +104,13 @@ def test_what_is_no_address_is_reported(address: str, message: str) -> None:
         connect(address)
 
 
-INTERNAL = ("ray._private.utils", "ray._private.services", "ray._private.grpc_utils", "ray.autoscaler.v2.sdk")
+INTERNAL = (
+    "ray._private.utils",
+    "ray._private.services",
+    "ray._private.grpc_utils",
+    "ray._private.state",
+    "ray.autoscaler.v2.sdk",
+)
 
 
 @pytest.fixture
@@ -132,6 +138,7 @@ def test_without_internals_the_nodes_that_are_alive_count(tmp_path: Path, monkey
     (tmp_path / "bootstrap.yaml").write_text(yaml.safe_dump(CONFIG))
     (node,) = nodes()
     assert (node["CPU"], node["GPU"]) == (2, 2)
+    assert free() == []
 
 
 @pytest.mark.usefixtures("closed_port")
@@ -152,3 +159,18 @@ def test_a_ray_of_ones_own_gets_a_token_unless_the_user_has_chosen(
     connect("local")
     assert {name for name in environment if name.startswith("RAY_AUTH_")} == expected
     assert len(environment.get("RAY_AUTH_TOKEN", "0" * 64)) == 64
+
+
+@pytest.mark.parametrize("given", [{}, {"RAY_AUTH_TOKEN": "the user's"}])
+def test_the_token_of_ones_own_ray_is_not_shown_to_another_cluster(
+    monkeypatch: pytest.MonkeyPatch, closed_port: int, given: dict[str, str]
+) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_A")} | given
+    monkeypatch.setattr(os, "environ", environment)
+    connect("local")
+    environment |= {"RAY_AUTH_MODE": "token"}  # as ray.init does
+    with pytest.raises(PlacementError, match="cannot be reached"):
+        connect(f"127.0.0.1:{closed_port}")
+    kept = {name: value for name, value in environment.items() if name.startswith("RAY_AUTH_")}
+    assert kept == (given | {"RAY_AUTH_MODE": "token"} if given else {})
