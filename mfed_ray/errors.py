@@ -75,7 +75,9 @@ class ClientMemoryError(ClientError):
 
 
 class AggregationError(MfedError):
-    """What the server made of the clients' updates is not finite."""
+    """What the server made of the clients' updates is not finite, and would not be another time."""
+
+    may_pass = False
 
 
 class CheckpointError(MfedError):
