@@ -66,16 +66,14 @@ class Worker:
     def run(self, jobs: Sequence[Job], states: Mapping[str, State]) -> Outcome:
         """Do the jobs in the order given; clients that are averaged stand in the order of their places.
 
-        A client that fails leaves nothing but its error: the MfedError that it raised, or a ClientError.
+        A client that fails leaves nothing but its error: the MfedError that it raised, or a ClientError. What goes
+        wrong in the mean of several is raised, because the clients before are in it.
         """
         outcome = Outcome()
         for number, job in enumerate(jobs):
             state = states.get(job.client, State())
             try:
-                if job.kind == "fit":
-                    self._fit(job, state, outcome)
-                else:
-                    outcome.reports.append(self._evaluate(job, state))
+                report, fit = self._fit(job, state) if job.kind == "fit" else (self._evaluate(job, state), None)
             except MfedError as error:
                 outcome.errors[number] = error
             except (MemoryError, torch.OutOfMemoryError) as error:
@@ -85,10 +83,26 @@ class Worker:
                 )
             except Exception as error:
                 outcome.errors[number] = ClientError(f"client {job.client} failed: {error!r}")
+            else:
+                outcome.reports.append(report)
+                if fit is not None:
+                    self._take(job, fit, outcome)
         return outcome
 
-    def _fit(self, job: Job, state: State, outcome: Outcome) -> None:
-        """Train a client; what it sends and keeps is added to the outcome."""
+    def _take(self, job: Job, fit: Fit, outcome: Outcome) -> None:
+        """Add to the outcome what a client sends and keeps."""
+        client = self._clients[job.client]
+        sent: Params = fit.params
+        if job.weight is not None:
+            leaf = PartialMean(job.place, 0, job.weight, fit.params)
+            outcome.means[client.group] = add(outcome.means.get(client.group, []), leaf)
+            sent = {}
+        outcome.updates.append(Update(client.name, client.group, client.examples, sent, fit.values))
+        if fit.state.params or fit.state.values:
+            outcome.states[client.name] = fit.state
+
+    def _fit(self, job: Job, state: State) -> tuple[ClientReport, Fit]:
+        """Train a client: its report, and what it sends and keeps."""
         started = time.perf_counter()
         client = self._clients[job.client]
         trainer = self._make_trainer(client)
@@ -97,19 +111,11 @@ class Worker:
         fit = self._algorithm.fit(trainer, job.instruction, state)
         _check(fit, trainer, f"client {client.name}, round {job.instruction.round} ({', '.join(client.tasks)})")
         held_out = trainer.evaluate() if job.evaluate else {}
-        sent: Params = fit.params
         for tree in fit.state.params.values():
             _freeze(tree)
-        if job.weight is not None:
-            leaf = PartialMean(job.place, 0, job.weight, fit.params)
-            outcome.means[client.group] = add(outcome.means.get(client.group, []), leaf)
-            sent = {}
-        outcome.updates.append(Update(client.name, client.group, client.examples, sent, fit.values))
         seconds = time.perf_counter() - started
         up = nbytes([fit.params]) + BYTES_OF_A_NUMBER * len(fit.values)
-        outcome.reports.append(ClientReport(client.name, fit.metrics, held_out, seconds, peak_memory(), up))
-        if fit.state.params or fit.state.values:
-            outcome.states[client.name] = fit.state
+        return ClientReport(client.name, fit.metrics, held_out, seconds, peak_memory(), up), fit
 
     def _evaluate(self, job: Job, state: State) -> ClientReport:
         """Evaluate a client's model as the round of the instruction would start with it."""

@@ -112,3 +112,22 @@ def test_an_infinite_gradient_of_the_last_step(tiny: MakeExperiment, algorithm: 
         list(make_simulation(experiment, clients).run(backend, None))
     kept = [tree for state in backend.states().values() for tree in state.params.values()]
     assert all(np.isfinite(value).all() for tree in kept for value in tree.values())
+
+
+def test_a_mean_that_fails_half_way_fails_the_whole_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made in the first client's arrays: nobody may take those for the first client's mean."""
+    other = ClientSpec.of("saliency-1", ("saliency",), "scenes", ("3",))
+
+    def make_trainer(_: ClientSpec) -> Spoilt:
+        return Spoilt(START, [{"saliency": (np.ones(3, np.float32), 16.0)}])
+
+    def full(*_: object) -> None:
+        raise MemoryError("no room for the second half")
+
+    worker = Worker({client.name: client for client in (CLIENT, other)}, FedAvg(), make_trainer, threads=1)
+    names = enumerate([CLIENT.name, other.name])
+    jobs = [Job("fit", Instruction(name, 1, load=(START,)), place=place, weight=1.0) for place, name in names]
+    assert [update.client for update in worker.run(jobs, {}).updates] == [CLIENT.name, other.name]
+    monkeypatch.setattr("mfed_ray.averages._join_values", full)
+    with pytest.raises(MemoryError, match="no room for the second half"):
+        worker.run(jobs, {})
