@@ -137,6 +137,19 @@ def test_clients_are_without_what_cannot_be_read(spoilt: Path, scenes: Path, tin
         assert len(dataset.image_ids(HELD_OUT)) - 1 >= len(after.held_out_ids)
 
 
+def test_an_image_that_a_client_passes_over_is_told(spoilt: Path, scenes: Path, tiny: MakeExperiment) -> None:
+    """Of 16 images one cannot be read: a client that wants 15 takes the others, and meets it unless it comes last."""
+    wanted = [{"tasks": ["saliency"], "data": "scenes", "images": 15}]
+    (client,) = make_clients(tiny(**settings(spoilt, clients=wanted)))
+    dataset = PascalContext(spoilt)
+    train, val = (dataset.image_ids(split) for split in ("train", "val"))
+    order = make_clients(tiny(**settings(scenes, clients=[wanted[0] | {"images": 16}])))[0].train_ids
+    assert client.train_ids == tuple(image_id for image_id in order if image_id != train[0])
+    met = {tuple(make_clients(tiny(**settings(spoilt, clients=wanted, seed=seed)))[0].skipped) for seed in range(6)}
+    assert met <= {(train[0], val[0]), (val[0],)}
+    assert (train[0], val[0]) in met
+
+
 def test_the_default_leaves_a_runs_id_as_it_was(tiny: MakeExperiment) -> None:
     plain = identity(tiny())
     assert identity(tiny(partition={"on_bad_sample": "error"})) == plain

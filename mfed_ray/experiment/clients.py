@@ -74,7 +74,11 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
             kept_back.get(name, ()),
             _withheld(kept_back, named, name, usable[name]),
             model_name(experiment, clients),
-            _skipped(datasets[clients.data], shards[name], clients.tasks),
+            _skipped(
+                datasets[clients.data],
+                [*shards[name], *datasets[clients.data].image_ids(HELD_OUT)],
+                clients.tasks,
+            ),
         )
         for name, clients in named.items()
     ]
@@ -144,7 +148,7 @@ def _shards(
     for (data, *tasks), pool in pools.items():
         dataset = datasets[data]
         drawn = _drawn(experiment, dataset, pool, generator(experiment.seed, "images", data, *tasks))
-        taken = {image_id for shard in drawn.values() for image_id in shard}
+        taken = {i for name, shard in drawn.items() for i in shard if _trainable(dataset, i, pool[name].tasks)}
         rest = [image_id for image_id in dataset.image_ids(TRAIN) if image_id not in taken]
         others = [name for name in pool if name not in drawn]
         shards |= drawn
@@ -160,7 +164,7 @@ def _drawn(
 ) -> dict[str, list[str]]:
     """Shards of the clients with a number of ``images``: each takes the next with its targets of one random order.
 
-    Raises DataError where too few are left.
+    A shard also has those on the way that cannot be read; nobody takes them. Raises DataError where too few are left.
     """
     image_ids = dataset.image_ids(TRAIN)
     left = dict.fromkeys(rng.permutation(len(image_ids)).tolist())
@@ -168,7 +172,15 @@ def _drawn(
     for name, entry in pool.items():
         if entry.images is None:
             continue
-        shard = sorted(islice((i for i in left if _trainable(dataset, image_ids[i], entry.tasks)), entry.images))
+        shard: list[int] = []
+        passed: list[str] = []
+        for index in left:
+            if len(shard) == entry.images:
+                break
+            if _trainable(dataset, image_ids[index], entry.tasks):
+                shard.append(index)
+            else:
+                passed.append(image_ids[index])
         if len(shard) < entry.images:
             raise DataError(
                 f"clients.{experiment.clients.index(entry)}.images: {entry.images} found, but client {name} has only "
@@ -177,7 +189,8 @@ def _drawn(
             )
         for index in shard:
             del left[index]
-        shards[name] = [image_ids[index] for index in shard]
+        chosen = {*(image_ids[index] for index in shard), *_skipped(dataset, passed, entry.tasks)}
+        shards[name] = [image_id for image_id in image_ids if image_id in chosen]
     return shards
 
 
@@ -191,11 +204,9 @@ def _held_out(experiment: Experiment, datasets: Mapping[str, Dataset], clients: 
     return ids
 
 
-def _skipped(dataset: Dataset, shard: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
-    """The client's images that cannot be read and are left out, those held out last."""
-    if not isinstance(dataset, Screened):
-        return ()
-    return dataset.skipped((*shard, *dataset.image_ids(HELD_OUT)), tasks)
+def _skipped(dataset: Dataset, image_ids: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
+    """Those of the images that cannot be read for the tasks and are left out."""
+    return dataset.skipped(image_ids, tasks) if isinstance(dataset, Screened) else ()
 
 
 def _trainable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
