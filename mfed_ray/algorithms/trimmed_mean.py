@@ -30,8 +30,8 @@ class Trimmed(BaseModel):
 def trimmed_mean(trees: Sequence[Params], trim: float) -> Params:
     """The mean of each number without the ``trim`` largest and smallest share, float32.
 
-    In any order of the trees it has the same bits. Where nobody is left out it is the plain mean of
-    ``mfed_ray.averages``, bit for bit.
+    Where anybody is left out it has the same bits in any order of the trees. Where nobody is, it is the plain mean of
+    ``mfed_ray.averages`` in the order given, bit for bit.
     """
     cut = min(ceil(round(trim * len(trees), 9)), (len(trees) - 1) // 2)
     if cut == 0:
