@@ -55,9 +55,7 @@ def _on_ray(experiment: Experiment, folder: str | Path, directory: Path) -> Iter
         yield from restarted(driven, experiment.runtime.max_retries, host.pool.ask_again)
 
 
-def restarted(
-    driven: Callable[[], Iterator[Event]], retries: int, before_again: Callable[[], None]
-) -> Iterator[Event]:
+def restarted(driven: Callable[[], Iterator[Event]], retries: int, before_again: Callable[[], None]) -> Iterator[Event]:
     """Events of a driver, which is started again where it dies: ``retries`` times without getting any further.
 
     Further is a round later than all that were told. A round that is trained a second time is none. Raises DriverError
