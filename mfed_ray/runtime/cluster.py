@@ -79,7 +79,7 @@ def _forget_own_token() -> None:
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):  # Ray itself set the mode, as it starts
         os.environ.pop(name, None)
     try:
-        from ray._raylet import AuthenticationTokenLoader, Config
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
     except ImportError:
         return  # this Ray keeps it elsewhere, if at all
     Config.initialize("")
