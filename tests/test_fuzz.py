@@ -4,7 +4,9 @@
 """
 
 import io
+import zlib
 from pathlib import Path
+from struct import pack
 
 import numpy as np
 import pytest
@@ -63,6 +65,34 @@ def test_matlab_files_that_would_crash_the_process_are_refused(
     path = tmp_path / "x.mat"
     path.write_bytes(content.replace(old, new, 1))
     with pytest.raises(DataError, match=rf"x\.mat: cannot be read as a MATLAB file \(.*{message}"):
+        read_mat(path, "anno")
+
+
+def of_zeros(count: int) -> bytes:
+    """A MATLAB file of one compressed variable "anno": a cell of ``count`` empty arrays, 8 bytes each."""
+    head = pack("<4I", 6, 8, 1, 0) + pack("<2I2i", 5, 8, count, 1) + pack("<2I", 1, 4) + b"anno\0\0\0\0"
+    data = head + pack("<2I", 14, 0) * count
+    packed = zlib.compress(pack("<2I", 14, len(data)) + data)
+    return bytes(parts()[:128]) + pack("<2I", 15, len(packed)) + packed
+
+
+def test_a_small_matlab_file_of_many_elements_is_refused_before_they_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    path.write_bytes(of_zeros(3))
+    assert read_mat(path, "anno").shape == (3, 1)
+    path.write_bytes(of_zeros(2**18))
+    assert path.stat().st_size < 2**13
+    with pytest.raises(DataError, match=r"x\.mat: cannot be read as a MATLAB file \(more than 131072 elements found"):
+        read_mat(path, "anno")
+
+
+def test_an_array_of_more_values_than_bytes_is_refused(tmp_path: Path) -> None:
+    """SciPy fills a text that has none of its letters with blanks: as many as its sizes say."""
+    text, blank = pack("<2i", 1, 4) + pack("<2I", 1, 0), pack("<2i", 1, 2**24) + pack("<2I", 1, 0)
+    assert parts().count(text + b"\x10\0\4\0head") == 1
+    path = tmp_path / "x.mat"
+    path.write_bytes(parts().replace(text + b"\x10\0\4\0head", blank + pack("<2I", 16, 0)))
+    with pytest.raises(DataError, match=r"an array of 16777216 values found, allowed are 0 to \d+, its bytes"):
         read_mat(path, "anno")
 
 
