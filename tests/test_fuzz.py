@@ -13,6 +13,7 @@ import pytest
 from scipy.io import savemat
 
 from benchmarks.fuzz import fuzz, mutant, targets
+from mfed_ray.data.coco.parsing import parse
 from mfed_ray.data.files import read_mat
 from mfed_ray.errors import ConfigError, DataError, RunFolderError, WeightsError
 from mfed_ray.experiment.loading import overrides_tree
@@ -102,6 +103,14 @@ def test_text_that_is_nested_too_deep_is_refused() -> None:
         overrides_tree([f"rounds={deep}"])
     with pytest.raises(RunFolderError, match="run: cannot be read as a run's config"):
         parse_config(io.BytesIO(deep.encode()), "run")
+
+
+@pytest.mark.parametrize("place", ['"annotations": [], "categories": %s', '"annotations": [%s], "categories": []'])
+def test_coco_files_that_are_nested_too_deep_are_refused(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "stuff.json"
+    path.write_text(f'{{"images": [], {place % ("[" * 1200 + "]" * 1200)}}}')
+    _, problems = parse(path, "stuff_segmentation")
+    assert [problem.kind for problem in problems] == ["unreadable file"]
 
 
 def test_pickled_weights_that_torch_cannot_make_sense_of_are_refused(tmp_path: Path) -> None:
