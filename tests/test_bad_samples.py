@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from mfed_ray.data.files import read_image
 from mfed_ray.data.pascal_context import PascalContext
+from mfed_ray.data.sample import Sample
 from mfed_ray.data.screening import Screened
 from mfed_ray.data.settings import Augmentation
 from mfed_ray.driver import run
@@ -22,8 +23,13 @@ from mfed_ray.evaluation import HELD_OUT
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.identity import identity
+from mfed_ray.experiment.models import make_model
+from mfed_ray.experiment.probe import EncoderProbe
 from mfed_ray.federation.events import Trained
+from mfed_ray.loaded_model import float_values
 from mfed_ray.loading import held_out_batches, training_batches
+from mfed_ray.params import encoder_of
+from mfed_ray.pictures import draw_pictures
 from mfed_ray.tasks import get_task
 
 MakeExperiment = Callable[..., Experiment]
@@ -137,6 +143,47 @@ def test_clients_are_without_what_cannot_be_read(spoilt: Path, scenes: Path, tin
         assert len(dataset.image_ids(HELD_OUT)) - 1 >= len(after.held_out_ids)
 
 
+class Counted(PascalContext):
+    """Notes what is read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.reads: list[list[str]] = []
+
+    def read(self, image_id: str, tasks: Sequence[str]) -> Sample:
+        self.reads.append(list(tasks))
+        return super().read(image_id, tasks)
+
+
+def test_an_image_is_read_once_for_all_tasks_asked_together(spoilt: Path) -> None:
+    counted = Counted(spoilt)
+    dataset, tasks = Screened(counted), ["saliency", "semantic_segmentation"]
+    val, whole = counted.image_ids("val")[:2]
+    dataset.screen(whole, tasks)
+    assert dataset.trainable(whole, "saliency")
+    assert dataset.usable(whole, "semantic_segmentation")
+    assert counted.reads == [tasks]
+    dataset.screen(val, tasks)
+    assert counted.reads == [tasks, tasks, ["saliency"], ["semantic_segmentation"]]
+    assert (dataset.usable(val, "saliency"), dataset.usable(val, "semantic_segmentation")) == (False, True)
+    assert dataset.skipped([val, whole], tasks) == (val,)
+
+
+def test_the_server_probes_what_can_be_read(spoilt: Path, scenes: Path, tiny: MakeExperiment) -> None:
+    encoder = encoder_of(float_values(make_model(tiny(), ())))
+    rows = EncoderProbe(tiny(**settings(spoilt)))("saliency", encoder, 16).reshape(16, -1)
+    whole = EncoderProbe(tiny(**settings(scenes)))("saliency", encoder, 16).reshape(16, -1)
+    np.testing.assert_allclose(rows[:15], whole[1:], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(rows[15], rows[0], rtol=1e-4, atol=1e-5)  # from the start again
+    strict = settings(spoilt, partition={"on_bad_sample": "error"})
+    with pytest.raises(DataError, match="cannot be decoded as an image"):
+        EncoderProbe(tiny(**strict))("saliency", encoder, 1)
+    for image in (spoilt / "JPEGImages").iterdir():
+        image.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"^data\.scenes: none of its 16 training images can be read"):
+        EncoderProbe(tiny(**settings(spoilt)))("saliency", encoder, 1)
+
+
 def test_the_default_leaves_a_runs_id_as_it_was(tiny: MakeExperiment) -> None:
     plain = identity(tiny())
     assert identity(tiny(partition={"on_bad_sample": "error"})) == plain
@@ -158,5 +205,7 @@ def test_a_run_goes_on_without_them_and_says_so(spoilt: Path, tmp_path: Path, ti
     assert notes == [
         f"{name}: {len(ids)} images cannot be read and are left out, {ids[0]} first" for name, ids in skipped.items()
     ]
+    (picture,) = draw_pictures(tmp_path / "run")
+    assert picture.image_id != val
     (last,) = [event for event in events if isinstance(event, Trained) and event.round == 1]
     assert all(math.isfinite(report.training["saliency"]["loss"]) for report in last.reports)

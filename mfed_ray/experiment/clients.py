@@ -46,11 +46,17 @@ def open_datasets(
     return datasets
 
 
+def screened_datasets(experiment: Experiment) -> dict[str, Dataset]:
+    """Every dataset, without what cannot be read where that is left out. Raises DataError as ``open_datasets``."""
+    datasets = open_datasets(experiment)
+    if experiment.partition.on_bad_sample == "error":
+        return datasets
+    return {name: Screened(dataset) for name, dataset in datasets.items()}
+
+
 def make_clients(experiment: Experiment) -> list[ClientSpec]:
     """Every client with its shard. Raises DataError for an empty shard, or a task that the data lacks."""
-    datasets = open_datasets(experiment)
-    if experiment.partition.on_bad_sample == "skip":
-        datasets = {name: Screened(dataset) for name, dataset in datasets.items()}
+    datasets = screened_datasets(experiment)
     _check_tasks(experiment, datasets)
     named = clients_by_name(experiment)
     shards = _shards(experiment, datasets, named)
@@ -199,8 +205,15 @@ def _skipped(dataset: Dataset, shard: Sequence[str], tasks: Sequence[str]) -> tu
 
 
 def _trainable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
+    _screen(dataset, image_id, tasks)
     return all(dataset.trainable(image_id, task) for task in tasks)
 
 
 def _usable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
+    _screen(dataset, image_id, tasks)
     return all(dataset.usable(image_id, task) for task in tasks)
+
+
+def _screen(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> None:
+    if isinstance(dataset, Screened):
+        dataset.screen(image_id, tasks)
