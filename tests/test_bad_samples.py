@@ -30,6 +30,7 @@ from mfed_ray.loaded_model import float_values
 from mfed_ray.loading import held_out_batches, training_batches
 from mfed_ray.params import encoder_of
 from mfed_ray.pictures import draw_pictures
+from mfed_ray.seeds import generator
 from mfed_ray.tasks import get_task
 
 MakeExperiment = Callable[..., Experiment]
@@ -167,6 +168,21 @@ def test_an_image_is_read_once_for_all_tasks_asked_together(spoilt: Path) -> Non
     assert counted.reads == [tasks, tasks, ["saliency"], ["semantic_segmentation"]]
     assert (dataset.usable(val, "saliency"), dataset.usable(val, "semantic_segmentation")) == (False, True)
     assert dataset.skipped([val, whole], tasks) == (val,)
+
+
+def test_clients_that_draw_their_images_count_what_they_pass_over(spoilt: Path, tiny: MakeExperiment) -> None:
+    """Twelve of the sixteen images are broken: four drawn means at least one passed over, and no other is counted."""
+    train = PascalContext(spoilt).image_ids("train")
+    for image_id in train[:12]:
+        (spoilt / f"JPEGImages/{image_id}.jpg").write_bytes(b"no image")
+    clients = [{"tasks": ["saliency"], "data": "scenes", "images": 4}]
+    (client,) = make_clients(tiny(**settings(spoilt) | {"clients": clients}))
+    assert set(client.train_ids) == set(train[12:])
+    order = generator(tiny().seed, "images", "scenes").permutation(16).tolist()
+    last = max(order.index(train.index(image_id)) for image_id in client.train_ids)
+    passed = [train[index] for index in order[:last] if index < 12]
+    assert passed
+    assert client.skipped == (*passed, PascalContext(spoilt).image_ids("val")[0])
 
 
 def test_the_server_probes_what_can_be_read(spoilt: Path, scenes: Path, tiny: MakeExperiment) -> None:

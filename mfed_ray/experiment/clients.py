@@ -59,7 +59,7 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
     datasets = screened_datasets(experiment)
     _check_tasks(experiment, datasets)
     named = clients_by_name(experiment)
-    shards = _shards(experiment, datasets, named)
+    shards, passed = _shards(experiment, datasets, named)
     held_out = {clients: _held_out(experiment, datasets, clients) for clients in experiment.clients}
     usable: dict[str, tuple[str, ...]] = {}
     for name, clients in named.items():
@@ -80,7 +80,7 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
             kept_back.get(name, ()),
             _withheld(kept_back, named, name, usable[name]),
             model_name(experiment, clients),
-            _skipped(datasets[clients.data], shards[name], clients.tasks),
+            _skipped(datasets[clients.data], (*passed.get(name, ()), *shards[name]), clients.tasks),
         )
         for name, clients in named.items()
     ]
@@ -140,41 +140,54 @@ def clients_by_name(experiment: Experiment) -> dict[str, Clients]:
 
 def _shards(
     experiment: Experiment, datasets: Mapping[str, Dataset], named: Mapping[str, Clients]
-) -> dict[str, list[str]]:
-    """Each client's training images: first those of clients with a number of ``images``, then a deal of the rest."""
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Each client's training images: first those of clients with a number of ``images``, then a deal of the rest.
+
+    Then the images that clients with a number of ``images`` passed over, by client.
+    """
     across_task = experiment.partition.across == "task"
     pools: dict[tuple[str, ...], dict[str, Clients]] = {}
     for name, entry in named.items():
         pools.setdefault((entry.data, *(entry.tasks if across_task else ())), {})[name] = entry
     shards: dict[str, list[str]] = {}
+    passed: dict[str, list[str]] = {}
     for (data, *tasks), pool in pools.items():
         dataset = datasets[data]
-        drawn = _drawn(experiment, dataset, pool, generator(experiment.seed, "images", data, *tasks))
+        drawn, over = _drawn(experiment, dataset, pool, generator(experiment.seed, "images", data, *tasks))
         taken = {image_id for shard in drawn.values() for image_id in shard}
         rest = [image_id for image_id in dataset.image_ids(TRAIN) if image_id not in taken]
         others = [name for name in pool if name not in drawn]
         shards |= drawn
+        passed |= over
         if others:
             labels = [dataset.dominant_class(i) for i in rest] if experiment.partition.scheme == "label" else None
             rng = generator(experiment.seed, "partition", data, *tasks)
             shards |= zip(others, experiment.partition.shards(rest, len(others), rng, labels), strict=True)
-    return shards
+    return shards, passed
 
 
 def _drawn(
     experiment: Experiment, dataset: Dataset, pool: Mapping[str, Clients], rng: np.random.Generator
-) -> dict[str, list[str]]:
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Shards of the clients with a number of ``images``: each takes the next with its targets of one random order.
 
-    Raises DataError where too few are left.
+    Then the images that each passed over. Raises DataError where too few are left.
     """
     image_ids = dataset.image_ids(TRAIN)
     left = dict.fromkeys(rng.permutation(len(image_ids)).tolist())
-    shards = {}
+    shards, passed = {}, {}
     for name, entry in pool.items():
         if entry.images is None:
             continue
-        shard = sorted(islice((i for i in left if _trainable(dataset, image_ids[i], entry.tasks)), entry.images))
+        shard: list[int] = []
+        over: list[str] = []
+        for index in left:
+            if len(shard) == entry.images:
+                break
+            if _trainable(dataset, image_ids[index], entry.tasks):
+                shard.append(index)
+            else:
+                over.append(image_ids[index])
         if len(shard) < entry.images:
             raise DataError(
                 f"clients.{experiment.clients.index(entry)}.images: {entry.images} found, but client {name} has only "
@@ -183,8 +196,8 @@ def _drawn(
             )
         for index in shard:
             del left[index]
-        shards[name] = [image_ids[index] for index in shard]
-    return shards
+        shards[name], passed[name] = [image_ids[index] for index in sorted(shard)], over
+    return shards, passed
 
 
 def _held_out(experiment: Experiment, datasets: Mapping[str, Dataset], clients: Clients) -> tuple[str, ...]:
@@ -197,11 +210,11 @@ def _held_out(experiment: Experiment, datasets: Mapping[str, Dataset], clients: 
     return ids
 
 
-def _skipped(dataset: Dataset, shard: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
-    """The client's images that cannot be read and are left out, those held out last."""
+def _skipped(dataset: Dataset, met: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
+    """Those of the training images that the client met which cannot be read and are left out, those held out last."""
     if not isinstance(dataset, Screened):
         return ()
-    return dataset.skipped((*shard, *dataset.image_ids(HELD_OUT)), tasks)
+    return dataset.skipped((*met, *dataset.image_ids(HELD_OUT)), tasks)
 
 
 def _trainable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
