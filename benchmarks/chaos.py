@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -34,6 +34,7 @@ from mfed_ray.data.generated import generate_pascal_context
 from mfed_ray.driver import run
 from mfed_ray.experiment import Experiment, parse_experiment
 from mfed_ray.federation.checkpoint import Checkpoint, load_latest
+from mfed_ray.federation.events import Notice
 from mfed_ray.messages import State
 from mfed_ray.results.find import FAILURES_FILE
 from mfed_ray.results.loading import load
@@ -119,8 +120,8 @@ class Nodes:
         while len(self._clients) < 2:
             self._clients.append(self._cluster.add_node(**_node(1)))
 
-    def strike(self, fault: Fault, draw: random.Random) -> None:
-        """Have a fault happen; nothing where there is nobody to whom it could."""
+    def strike(self, fault: Fault, draw: random.Random) -> bool:
+        """Have a fault happen. Whether it could: an actor may have ended just then."""
         if fault.kind in ("lose node", "replace node"):
             self._cluster.remove_node(self._clients.pop(draw.randrange(len(self._clients))), allow_graceful=False)
             if fault.kind == "replace node":
@@ -132,8 +133,12 @@ class Nodes:
             found = [
                 one["Pid"] for one in actors().values() if (one["ActorClassName"], one["State"]) == (whom, "ALIVE")
             ]
-            if found:
-                os.kill(draw.choice(sorted(found)), signal.SIGSTOP if fault.kind == "hang" else signal.SIGKILL)
+            for pid in draw.sample(sorted(found), len(found)):  # Ray may be late to say that one is gone
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP if fault.kind == "hang" else signal.SIGKILL)
+                    return True
+            return False
+        return True
 
     def close(self) -> None:
         """End all of it."""
@@ -147,9 +152,15 @@ def _node(cpus: int, **others: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a schedule. ``silence``: the longest time, in seconds, between two events of the run."""
+    """What came of a schedule.
+
+    ``struck``: the faults that happened. ``notices``: what was told outside of rounds, such as that the driver was
+    started again. ``silence``: the longest time, in seconds, between two events of the run.
+    """
 
     schedule: Schedule
+    struck: Sequence[Fault]
+    notices: int
     seconds: float
     silence: float
     failures: Mapping[str, int]
@@ -157,10 +168,10 @@ class Outcome:
 
     def row(self) -> str:
         """A line of the table."""
-        faults = ", ".join(f"{fault.kind} at event {fault.event}" for fault in self.schedule.faults)
+        faults = ", ".join(f"{fault.kind} at event {fault.event}" for fault in self.struck) or "none"
         told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.failures.items())) or "none"
         cells = (
-            *(self.schedule.number, self.schedule.algorithm, self.schedule.policy, faults, told),
+            *(self.schedule.number, self.schedule.algorithm, self.schedule.policy, faults, told, self.notices),
             *(f"{self.silence:.0f}", f"{self.seconds:.0f}", self.difference or "the same"),
         )
         return "| " + " | ".join(map(str, cells)) + " |"
@@ -171,17 +182,20 @@ def suffer(schedule: Schedule, nodes: Nodes, root: Path, folder: Path, rounds: i
     nodes.heal()
     draw = random.Random(schedule.number)  # noqa: S311
     began = heard = time.monotonic()
-    silence, number, due = 0.0, 0, list(schedule.faults)
+    silence, number, notices, due = 0.0, 0, 0, list(schedule.faults)
+    struck: list[Fault] = []
     difference = ""
     try:
         with ending_within(PATIENCE):
-            for _ in run(schedule.experiment(root, rounds, "ray"), folder / "run"):
+            for event in run(schedule.experiment(root, rounds, "ray"), folder / "run"):
+                notices += isinstance(event, Notice)
                 silence = max(silence, time.monotonic() - heard)
                 number += 1
                 while due and due[0].event <= number:
                     fault = due.pop(0)
                     time.sleep(fault.delay)  # the run goes on meanwhile, in processes of its own
-                    nodes.strike(fault, draw)
+                    if nodes.strike(fault, draw):
+                        struck.append(fault)
                 heard = time.monotonic()
     except Exception as error:  # whatever ends the run is what the table has to say
         difference = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
@@ -196,7 +210,7 @@ def suffer(schedule: Schedule, nodes: Nodes, root: Path, folder: Path, rounds: i
         for _ in run(schedule.experiment(root, rounds, "serial"), calm):
             pass
         difference = different(folder / "run", calm)
-    return Outcome(schedule, seconds, silence, Counter(failures["outcome"]), difference)
+    return Outcome(schedule, struck, notices, seconds, silence, Counter(failures["outcome"]), difference)
 
 
 @contextmanager
@@ -249,8 +263,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     lines = [
-        "| schedule | algorithm | policy | faults | failures | longest silence, s | time, s | beside the calm run |",
-        "|---|---|---|---|---|---|---|---|",
+        "| schedule | algorithm | policy | faults that happened | clients' failures | notices | longest silence, s | "
+        "time, s | beside the calm run |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
     held = True

@@ -106,34 +106,13 @@ def _waiting_line(event: Waiting) -> str:
     return f"round {event.round}: {event.phase}: {who} ({event.seconds:.0f} s without news)"
 
 
-class _Silence:
-    """Which waits are worth a line: those longer than any that came to a good end, then each twice as long."""
-
-    def __init__(self) -> None:
-        self._usual = self._wait = self._told = 0  # seconds
-
-    def is_told(self, event: Waiting) -> bool:
-        """Whether this one is."""
-        self._wait = round(event.seconds)
-        is_told = self._wait > self._usual and self._wait >= 2 * self._told
-        if is_told:
-            self._told = self._wait
-        return is_told
-
-    def end(self, *, well: bool) -> None:
-        """There is news."""
-        if well:
-            self._usual = max(self._usual, self._wait)
-        self._wait = self._told = 0
-
-
 class _Board:
     def __init__(self, experiment: Experiment, title: str) -> None:
         self._rounds, self._title = experiment.rounds, title
         self._started = time.monotonic()
         self._status = "starting"
         self._last = 0
-        self._silence = _Silence()
+        self._told_from = 0  # seconds of a wait
         self._told: list[str] = []
         self._failures: list[str] = []
         self.history: list[tuple[int, Scores]] = []
@@ -143,8 +122,11 @@ class _Board:
         lines: Sequence[str] = ()
         if isinstance(event, Waiting):
             self._status = _waiting_line(event)
-            return [self._status] if self._silence.is_told(event) else []
-        self._silence.end(well=not isinstance(event, Failure | Notice))
+            if round(event.seconds) < self._told_from:
+                return []
+            self._told_from = 2 * round(event.seconds)  # so each line comes after twice the time
+            return [self._status]
+        self._told_from = 0
         if isinstance(event, Failure | Notice):
             lines = [failure_line(event) if isinstance(event, Failure) else event.text]
             self._failures = [*self._failures, *lines][-_SHOWN:]
