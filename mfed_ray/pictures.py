@@ -16,7 +16,7 @@ from mfed_ray.data.files import read_image
 from mfed_ray.data.sample import Dataset, Sample
 from mfed_ray.errors import DataError
 from mfed_ray.evaluation import HELD_OUT
-from mfed_ray.experiment.clients import open_dataset
+from mfed_ray.experiment.clients import screened_datasets
 from mfed_ray.experiment.federation import make_simulation
 from mfed_ray.experiment.schema import Experiment
 from mfed_ray.experiment.trainers import TrainerFactory
@@ -63,10 +63,11 @@ def draw_pictures(run: Path, trusted: Collection[str] = ()) -> list[Pictures]:
     specs = client_specs(folder, experiment)
     first = Checkpoint(0, make_simulation(experiment, specs).start, {})
     factory = TrainerFactory(experiment)
+    datasets = screened_datasets(experiment)
     drawn: dict[str, Pictures] = {}
     for client in specs:
         if tasks := [task for task in client.tasks if task not in drawn]:
-            sample = _example(open_dataset(experiment.data[client.dataset]), experiment, client)
+            sample = _example(datasets[client.dataset], experiment, client)
             before, after = (_predicted(factory, client, sample, one) for one in (first, last))
             for task in tasks:
                 drawn[task] = _pictures(task, client, last.round, sample, before[task], after[task])

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from mfed_ray.data.files import read_image
 from mfed_ray.data.pascal_context import PascalContext
+from mfed_ray.data.sample import Sample
 from mfed_ray.data.screening import Screened
 from mfed_ray.data.settings import Augmentation
 from mfed_ray.driver import run
@@ -22,8 +23,14 @@ from mfed_ray.evaluation import HELD_OUT
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
 from mfed_ray.experiment.identity import identity
+from mfed_ray.experiment.models import make_model
+from mfed_ray.experiment.probe import EncoderProbe
 from mfed_ray.federation.events import Trained
+from mfed_ray.loaded_model import float_values
 from mfed_ray.loading import held_out_batches, training_batches
+from mfed_ray.params import encoder_of
+from mfed_ray.pictures import draw_pictures
+from mfed_ray.seeds import generator
 from mfed_ray.tasks import get_task
 
 MakeExperiment = Callable[..., Experiment]
@@ -137,17 +144,60 @@ def test_clients_are_without_what_cannot_be_read(spoilt: Path, scenes: Path, tin
         assert len(dataset.image_ids(HELD_OUT)) - 1 >= len(after.held_out_ids)
 
 
-def test_an_image_that_a_client_passes_over_is_told(spoilt: Path, scenes: Path, tiny: MakeExperiment) -> None:
-    """Of 16 images one cannot be read: a client that wants 15 takes the others, and meets it unless it comes last."""
-    wanted = [{"tasks": ["saliency"], "data": "scenes", "images": 15}]
-    (client,) = make_clients(tiny(**settings(spoilt, clients=wanted)))
-    dataset = PascalContext(spoilt)
-    train, val = (dataset.image_ids(split) for split in ("train", "val"))
-    order = make_clients(tiny(**settings(scenes, clients=[wanted[0] | {"images": 16}])))[0].train_ids
-    assert client.train_ids == tuple(image_id for image_id in order if image_id != train[0])
-    met = {tuple(make_clients(tiny(**settings(spoilt, clients=wanted, seed=seed)))[0].skipped) for seed in range(6)}
-    assert met <= {(train[0], val[0]), (val[0],)}
-    assert (train[0], val[0]) in met
+class Counted(PascalContext):
+    """Notes what is read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.reads: list[list[str]] = []
+
+    def read(self, image_id: str, tasks: Sequence[str]) -> Sample:
+        self.reads.append(list(tasks))
+        return super().read(image_id, tasks)
+
+
+def test_an_image_is_read_once_for_all_tasks_asked_together(spoilt: Path) -> None:
+    counted = Counted(spoilt)
+    dataset, tasks = Screened(counted), ["saliency", "semantic_segmentation"]
+    val, whole = counted.image_ids("val")[:2]
+    dataset.screen(whole, tasks)
+    assert dataset.trainable(whole, "saliency")
+    assert dataset.usable(whole, "semantic_segmentation")
+    assert counted.reads == [tasks]
+    dataset.screen(val, tasks)
+    assert counted.reads == [tasks, tasks, ["saliency"], ["semantic_segmentation"]]
+    assert (dataset.usable(val, "saliency"), dataset.usable(val, "semantic_segmentation")) == (False, True)
+    assert dataset.skipped([val, whole], tasks) == (val,)
+
+
+def test_clients_that_draw_their_images_count_what_they_pass_over(spoilt: Path, tiny: MakeExperiment) -> None:
+    """Twelve of the sixteen images are broken: four drawn means at least one passed over, and no other is counted."""
+    train = PascalContext(spoilt).image_ids("train")
+    for image_id in train[:12]:
+        (spoilt / f"JPEGImages/{image_id}.jpg").write_bytes(b"no image")
+    clients = [{"tasks": ["saliency"], "data": "scenes", "images": 4}]
+    (client,) = make_clients(tiny(**settings(spoilt) | {"clients": clients}))
+    assert set(client.train_ids) == set(train[12:])
+    order = generator(tiny().seed, "images", "scenes").permutation(16).tolist()
+    last = max(order.index(train.index(image_id)) for image_id in client.train_ids)
+    passed = [train[index] for index in order[:last] if index < 12]
+    assert passed
+    assert client.skipped == (*passed, PascalContext(spoilt).image_ids("val")[0])
+
+
+def test_the_server_probes_what_can_be_read(spoilt: Path, scenes: Path, tiny: MakeExperiment) -> None:
+    encoder = encoder_of(float_values(make_model(tiny(), ())))
+    rows = EncoderProbe(tiny(**settings(spoilt)))("saliency", encoder, 16).reshape(16, -1)
+    whole = EncoderProbe(tiny(**settings(scenes)))("saliency", encoder, 16).reshape(16, -1)
+    np.testing.assert_allclose(rows[:15], whole[1:], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(rows[15], rows[0], rtol=1e-4, atol=1e-5)  # from the start again
+    strict = settings(spoilt, partition={"on_bad_sample": "error"})
+    with pytest.raises(DataError, match="cannot be decoded as an image"):
+        EncoderProbe(tiny(**strict))("saliency", encoder, 1)
+    for image in (spoilt / "JPEGImages").iterdir():
+        image.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"^data\.scenes: none of its 16 training images can be read"):
+        EncoderProbe(tiny(**settings(spoilt)))("saliency", encoder, 1)
 
 
 def test_the_default_leaves_a_runs_id_as_it_was(tiny: MakeExperiment) -> None:
@@ -171,5 +221,7 @@ def test_a_run_goes_on_without_them_and_says_so(spoilt: Path, tmp_path: Path, ti
     assert notes == [
         f"{name}: {len(ids)} images cannot be read and are left out, {ids[0]} first" for name, ids in skipped.items()
     ]
+    (picture,) = draw_pictures(tmp_path / "run")
+    assert picture.image_id != val
     (last,) = [event for event in events if isinstance(event, Trained) and event.round == 1]
     assert all(math.isfinite(report.training["saliency"]["loss"]) for report in last.reports)

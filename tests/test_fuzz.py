@@ -4,13 +4,16 @@
 """
 
 import io
+import zlib
 from pathlib import Path
+from struct import pack
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 
 from benchmarks.fuzz import fuzz, mutant, targets
+from mfed_ray.data.coco.parsing import parse
 from mfed_ray.data.files import read_mat
 from mfed_ray.errors import ConfigError, DataError, RunFolderError, WeightsError
 from mfed_ray.experiment.loading import overrides_tree
@@ -66,12 +69,48 @@ def test_matlab_files_that_would_crash_the_process_are_refused(
         read_mat(path, "anno")
 
 
+def of_zeros(count: int) -> bytes:
+    """A MATLAB file of one compressed variable "anno": a cell of ``count`` empty arrays, 8 bytes each."""
+    head = pack("<4I", 6, 8, 1, 0) + pack("<2I2i", 5, 8, count, 1) + pack("<2I", 1, 4) + b"anno\0\0\0\0"
+    data = head + pack("<2I", 14, 0) * count
+    packed = zlib.compress(pack("<2I", 14, len(data)) + data)
+    return bytes(parts()[:128]) + pack("<2I", 15, len(packed)) + packed
+
+
+def test_a_small_matlab_file_of_many_elements_is_refused_before_they_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "x.mat"
+    path.write_bytes(of_zeros(3))
+    assert read_mat(path, "anno").shape == (3, 1)
+    path.write_bytes(of_zeros(2**18))
+    assert path.stat().st_size < 2**13
+    with pytest.raises(DataError, match=r"x\.mat: cannot be read as a MATLAB file \(more than 131072 elements found"):
+        read_mat(path, "anno")
+
+
+def test_an_array_of_more_values_than_bytes_is_refused(tmp_path: Path) -> None:
+    """SciPy fills a text that has none of its letters with blanks: as many as its sizes say."""
+    text, blank = pack("<2i", 1, 4) + pack("<2I", 1, 0), pack("<2i", 1, 2**24) + pack("<2I", 1, 0)
+    assert parts().count(text + b"\x10\0\4\0head") == 1
+    path = tmp_path / "x.mat"
+    path.write_bytes(parts().replace(text + b"\x10\0\4\0head", blank + pack("<2I", 16, 0)))
+    with pytest.raises(DataError, match=r"an array of 16777216 values found, allowed are 0 to \d+, its bytes"):
+        read_mat(path, "anno")
+
+
 def test_text_that_is_nested_too_deep_is_refused() -> None:
     deep = "[" * 800
     with pytest.raises(ConfigError, match="not valid YAML"):
         overrides_tree([f"rounds={deep}"])
     with pytest.raises(RunFolderError, match="run: cannot be read as a run's config"):
         parse_config(io.BytesIO(deep.encode()), "run")
+
+
+@pytest.mark.parametrize("place", ['"annotations": [], "categories": %s', '"annotations": [%s], "categories": []'])
+def test_coco_files_that_are_nested_too_deep_are_refused(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "stuff.json"
+    path.write_text(f'{{"images": [], {place % ("[" * 1200 + "]" * 1200)}}}')
+    _, problems = parse(path, "stuff_segmentation")
+    assert [problem.kind for problem in problems] == ["unreadable file"]
 
 
 def test_pickled_weights_that_torch_cannot_make_sense_of_are_refused(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ asked for is walked: its type, its bytes and how many elements its class has.
 import math
 import zlib
 from collections.abc import Collection, Iterator
+from itertools import islice
 from struct import Struct, unpack_from
 from typing import NamedTuple
 
 _HEADER, _TAG = 128, 8
 _LARGEST = 2**28  # bytes of a decompressed variable: masks of a person's parts have some millions
 _DEEPEST = 16
+_MOST = 2**17  # elements of a file: a photo's parts have some thousands
 _INT32, _UINT32, _MATRIX, _COMPRESSED = 5, 6, 14, 15
 _NUMBERS = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 12, 13})  # types of elements: integers of 8 to 64 bits, single, double
 _LETTERS = frozenset({1, 2, 4, 16})  # integers of 8 bits, unsigned ones of 16, UTF-8
@@ -27,6 +29,13 @@ class _Element(NamedTuple):
     data: memoryview
 
 
+class _File(NamedTuple):
+    """What holds for a whole file: the order of its bytes, and the elements that may still come."""
+
+    order: str
+    left: Iterator[int]
+
+
 def check_structure(content: bytes, names: Collection[str]) -> None:
     """Raise ValueError where a version 5 file is damaged in one of the named variables, or holds another class in it.
 
@@ -34,13 +43,13 @@ def check_structure(content: bytes, names: Collection[str]) -> None:
     """
     if content[126:128] not in (b"IM", b"MI"):
         return
-    order = "<" if content[126:128] == b"IM" else ">"
-    for element in _elements(memoryview(content)[_HEADER:], order):
+    file = _File("<" if content[126:128] == b"IM" else ">", iter(range(_MOST)))
+    for element in _elements(memoryview(content)[_HEADER:], file):
         if element.type == _COMPRESSED:
-            (element,) = _elements(memoryview(_decompressed(element.data)), order)
+            (element,) = _elements(memoryview(_decompressed(element.data)), file)
         if element.type != _MATRIX:
             raise ValueError(f"an element of type {element.type} found in place of a variable, allowed is {_MATRIX}")
-        _check_matrix(element.data, order, 0, names)
+        _check_matrix(element.data, file, 0, names)
 
 
 def _decompressed(data: memoryview) -> bytes:
@@ -51,10 +60,12 @@ def _decompressed(data: memoryview) -> bytes:
     return found
 
 
-def _elements(data: memoryview, order: str) -> Iterator[_Element]:
+def _elements(data: memoryview, file: _File) -> Iterator[_Element]:
     """One element after the other; a small one has its data in its tag. Each begins at a multiple of 8 bytes."""
-    tag, at = Struct(f"{order}II"), 0
+    tag, at = Struct(f"{file.order}II"), 0
     while at < len(data):
+        if next(file.left, None) is None:
+            raise ValueError(f"more than {_MOST} elements found")
         if len(data) - at < _TAG:
             raise ValueError(f"{len(data) - at} bytes found in place of an element")
         kind, count = tag.unpack_from(data, at)
@@ -67,27 +78,28 @@ def _elements(data: memoryview, order: str) -> Iterator[_Element]:
         at = start + count if kind == _COMPRESSED else start + count + -(start + count) % 8
 
 
-def _check_matrix(data: memoryview, order: str, depth: int, names: Collection[str] | None = None) -> None:
+def _check_matrix(data: memoryview, file: _File, depth: int, names: Collection[str] | None = None) -> None:
     """``names``: of a variable, those that are asked for."""
     if not len(data) and depth:
         return
     if depth > _DEEPEST:
         raise ValueError(f"cells and structs lie more than {_DEEPEST} deep in each other")
-    flags, sizes, name, *rest = _at_least(list(_elements(data, order)), 3)
+    elements = _elements(data, file)
+    flags, sizes, name = _at_least(list(islice(elements, 3)), 3)
     if flags.type != _UINT32 or len(flags.data) != 8 or sizes.type not in (_INT32, _UINT32):
         raise ValueError("an array without flags and sizes found")
     if len(sizes.data) not in range(8, 129, 4):
         raise ValueError(f"sizes of an array of {len(sizes.data)} bytes found, allowed are 8 to 128, 4 for each axis")
     if names is not None and bytes(name.data).decode("latin-1") not in names:
         return
-    (flag,) = unpack_from(f"{order}I", flags.data)
-    count = math.prod(unpack_from(f"{order}{len(sizes.data) // 4}i", sizes.data))
-    if not 0 <= count <= _LARGEST:
-        raise ValueError(f"an array of {count} values found, allowed are 0 to {_LARGEST}")
-    _check_content(flag, count, rest, order, depth)
+    (flag,) = unpack_from(f"{file.order}I", flags.data)
+    count = math.prod(unpack_from(f"{file.order}{len(sizes.data) // 4}i", sizes.data))
+    if not 0 <= count <= len(data):  # a value has a byte at least
+        raise ValueError(f"an array of {count} values found, allowed are 0 to {len(data)}, its bytes")
+    _check_content(flag, count, list(elements), file, depth)
 
 
-def _check_content(flag: int, count: int, rest: list[_Element], order: str, depth: int) -> None:
+def _check_content(flag: int, count: int, rest: list[_Element], file: _File, depth: int) -> None:
     """What follows an array's head: values, texts, or as many arrays as a cell or a struct of this ``count`` has."""
     kind = flag & 0xFF
     if kind in _NUMERIC:
@@ -95,10 +107,10 @@ def _check_content(flag: int, count: int, rest: list[_Element], order: str, dept
     elif kind == _CHAR:
         _check_values(rest, 1, _LETTERS)
     elif kind == _CELL:
-        _check_parts(rest, count, order, depth)
+        _check_parts(rest, count, file, depth)
     elif kind == _STRUCT:
         length, fields, *parts = _at_least(rest, 2)
-        _check_parts(parts, count * _fields(length, fields, order), order, depth)
+        _check_parts(parts, count * _fields(length, fields, file.order), file, depth)
     else:
         raise ValueError(f"an array of class {kind} found, allowed are numbers, texts, cells and structs")
 
@@ -121,11 +133,11 @@ def _check_values(elements: list[_Element], count: int, allowed: Collection[int]
             raise ValueError(f"values of type {element.type} found, allowed are {sorted(allowed)}")
 
 
-def _check_parts(parts: list[_Element], count: int, order: str, depth: int) -> None:
+def _check_parts(parts: list[_Element], count: int, file: _File, depth: int) -> None:
     if len(parts) != count or any(part.type != _MATRIX for part in parts):
         raise ValueError(f"{len(parts)} parts of a cell or struct found, its size asks for {count} arrays")
     for part in parts:
-        _check_matrix(part.data, order, depth + 1)
+        _check_matrix(part.data, file, depth + 1)
 
 
 def _at_least(elements: list[_Element], count: int) -> list[_Element]:

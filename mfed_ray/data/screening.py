@@ -11,7 +11,7 @@ from mfed_ray.errors import DataError
 class Screened:
     """A dataset in which an image that cannot be read for a task has no target for it; a ``Dataset`` itself.
 
-    Each image is read once for each task that is asked for, so what is left out depends on the data alone.
+    Each image is read once for the tasks that are asked for together, so what is left out depends on the data alone.
     """
 
     dataset: Dataset
@@ -45,17 +45,31 @@ class Screened:
         """The image with the targets of just these tasks. Raises DataError as the dataset does."""
         return self.dataset.read(image_id, tasks)
 
+    def screen(self, image_id: str, tasks: Sequence[str]) -> None:
+        """Read the image once for all of these tasks; task by task where that fails."""
+        left = [task for task in tasks if (image_id, task) not in self._readable]
+        together = len(left) > 1 and self._reads(image_id, left)
+        for task in left:
+            self._readable[image_id, task] = together or self._reads(image_id, [task])
+
+    def has_image(self, image_id: str) -> bool:
+        """Whether the image itself can be read."""
+        return self._reads(image_id, ())
+
     def skipped(self, image_ids: Iterable[str], tasks: Sequence[str]) -> tuple[str, ...]:
         """Those of the images that were asked for and cannot be read for one of the tasks."""
         return tuple(i for i in image_ids if not all(self._readable.get((i, task), True) for task in tasks))
 
     def _can_be_read(self, image_id: str, task: str) -> bool:
-        key = image_id, task
-        if key not in self._readable:
-            try:
-                if self.dataset.usable(image_id, task):
-                    self.dataset.read(image_id, [task])
-                self._readable[key] = True
-            except DataError:
-                self._readable[key] = False
-        return self._readable[key]
+        self.screen(image_id, [task])
+        return self._readable[image_id, task]
+
+    def _reads(self, image_id: str, tasks: Sequence[str]) -> bool:
+        """Whether the image can be read with all targets that it has for the tasks; without any, it is not tried."""
+        try:
+            usable = [task for task in tasks if self.dataset.usable(image_id, task)]
+            if usable or not tasks:
+                self.dataset.read(image_id, usable)
+        except DataError:
+            return False
+        return True

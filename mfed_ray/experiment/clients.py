@@ -46,14 +46,20 @@ def open_datasets(
     return datasets
 
 
+def screened_datasets(experiment: Experiment) -> dict[str, Dataset]:
+    """Every dataset, without what cannot be read where that is left out. Raises DataError as ``open_datasets``."""
+    datasets = open_datasets(experiment)
+    if experiment.partition.on_bad_sample == "error":
+        return datasets
+    return {name: Screened(dataset) for name, dataset in datasets.items()}
+
+
 def make_clients(experiment: Experiment) -> list[ClientSpec]:
     """Every client with its shard. Raises DataError for an empty shard, or a task that the data lacks."""
-    datasets = open_datasets(experiment)
-    if experiment.partition.on_bad_sample == "skip":
-        datasets = {name: Screened(dataset) for name, dataset in datasets.items()}
+    datasets = screened_datasets(experiment)
     _check_tasks(experiment, datasets)
     named = clients_by_name(experiment)
-    shards = _shards(experiment, datasets, named)
+    shards, passed = _shards(experiment, datasets, named)
     held_out = {clients: _held_out(experiment, datasets, clients) for clients in experiment.clients}
     usable: dict[str, tuple[str, ...]] = {}
     for name, clients in named.items():
@@ -74,11 +80,7 @@ def make_clients(experiment: Experiment) -> list[ClientSpec]:
             kept_back.get(name, ()),
             _withheld(kept_back, named, name, usable[name]),
             model_name(experiment, clients),
-            _skipped(
-                datasets[clients.data],
-                [*shards[name], *datasets[clients.data].image_ids(HELD_OUT)],
-                clients.tasks,
-            ),
+            _skipped(datasets[clients.data], (*passed.get(name, ()), *shards[name]), clients.tasks),
         )
         for name, clients in named.items()
     ]
@@ -138,49 +140,54 @@ def clients_by_name(experiment: Experiment) -> dict[str, Clients]:
 
 def _shards(
     experiment: Experiment, datasets: Mapping[str, Dataset], named: Mapping[str, Clients]
-) -> dict[str, list[str]]:
-    """Each client's training images: first those of clients with a number of ``images``, then a deal of the rest."""
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Each client's training images: first those of clients with a number of ``images``, then a deal of the rest.
+
+    Then the images that clients with a number of ``images`` passed over, by client.
+    """
     across_task = experiment.partition.across == "task"
     pools: dict[tuple[str, ...], dict[str, Clients]] = {}
     for name, entry in named.items():
         pools.setdefault((entry.data, *(entry.tasks if across_task else ())), {})[name] = entry
     shards: dict[str, list[str]] = {}
+    passed: dict[str, list[str]] = {}
     for (data, *tasks), pool in pools.items():
         dataset = datasets[data]
-        drawn = _drawn(experiment, dataset, pool, generator(experiment.seed, "images", data, *tasks))
-        taken = {i for name, shard in drawn.items() for i in shard if _trainable(dataset, i, pool[name].tasks)}
+        drawn, over = _drawn(experiment, dataset, pool, generator(experiment.seed, "images", data, *tasks))
+        taken = {image_id for shard in drawn.values() for image_id in shard}
         rest = [image_id for image_id in dataset.image_ids(TRAIN) if image_id not in taken]
         others = [name for name in pool if name not in drawn]
         shards |= drawn
+        passed |= over
         if others:
             labels = [dataset.dominant_class(i) for i in rest] if experiment.partition.scheme == "label" else None
             rng = generator(experiment.seed, "partition", data, *tasks)
             shards |= zip(others, experiment.partition.shards(rest, len(others), rng, labels), strict=True)
-    return shards
+    return shards, passed
 
 
 def _drawn(
     experiment: Experiment, dataset: Dataset, pool: Mapping[str, Clients], rng: np.random.Generator
-) -> dict[str, list[str]]:
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Shards of the clients with a number of ``images``: each takes the next with its targets of one random order.
 
-    A shard also has those on the way that cannot be read; nobody takes them. Raises DataError where too few are left.
+    Then the images that each passed over. Raises DataError where too few are left.
     """
     image_ids = dataset.image_ids(TRAIN)
     left = dict.fromkeys(rng.permutation(len(image_ids)).tolist())
-    shards = {}
+    shards, passed = {}, {}
     for name, entry in pool.items():
         if entry.images is None:
             continue
         shard: list[int] = []
-        passed: list[str] = []
+        over: list[str] = []
         for index in left:
             if len(shard) == entry.images:
                 break
             if _trainable(dataset, image_ids[index], entry.tasks):
                 shard.append(index)
             else:
-                passed.append(image_ids[index])
+                over.append(image_ids[index])
         if len(shard) < entry.images:
             raise DataError(
                 f"clients.{experiment.clients.index(entry)}.images: {entry.images} found, but client {name} has only "
@@ -189,9 +196,8 @@ def _drawn(
             )
         for index in shard:
             del left[index]
-        chosen = {*(image_ids[index] for index in shard), *_skipped(dataset, passed, entry.tasks)}
-        shards[name] = [image_id for image_id in image_ids if image_id in chosen]
-    return shards
+        shards[name], passed[name] = [image_ids[index] for index in sorted(shard)], over
+    return shards, passed
 
 
 def _held_out(experiment: Experiment, datasets: Mapping[str, Dataset], clients: Clients) -> tuple[str, ...]:
@@ -204,14 +210,23 @@ def _held_out(experiment: Experiment, datasets: Mapping[str, Dataset], clients: 
     return ids
 
 
-def _skipped(dataset: Dataset, image_ids: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
-    """Those of the images that cannot be read for the tasks and are left out."""
-    return dataset.skipped(image_ids, tasks) if isinstance(dataset, Screened) else ()
+def _skipped(dataset: Dataset, met: Sequence[str], tasks: Sequence[str]) -> tuple[str, ...]:
+    """Those of the training images that the client met which cannot be read and are left out, those held out last."""
+    if not isinstance(dataset, Screened):
+        return ()
+    return dataset.skipped((*met, *dataset.image_ids(HELD_OUT)), tasks)
 
 
 def _trainable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
+    _screen(dataset, image_id, tasks)
     return all(dataset.trainable(image_id, task) for task in tasks)
 
 
 def _usable(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> bool:
+    _screen(dataset, image_id, tasks)
     return all(dataset.usable(image_id, task) for task in tasks)
+
+
+def _screen(dataset: Dataset, image_id: str, tasks: Sequence[str]) -> None:
+    if isinstance(dataset, Screened):
+        dataset.screen(image_id, tasks)

@@ -1,15 +1,20 @@
 """What the server sees of its encoders: features of a fixed batch of images."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from mfed_ray.data.sample import Dataset
+from mfed_ray.data.screening import Screened
 from mfed_ray.data.transforms import to_tensor
+from mfed_ray.errors import DataError
 from mfed_ray.evaluation import TRAIN
-from mfed_ray.experiment.clients import open_dataset
+from mfed_ray.experiment.clients import screened_datasets
 from mfed_ray.experiment.groups import structure_of
 from mfed_ray.experiment.models import make_encoder_model
 from mfed_ray.experiment.schema import Experiment
@@ -54,12 +59,23 @@ class EncoderProbe:
 
     def _read(self, images: int) -> torch.Tensor:
         """The first ``images`` training images, float [images, 3, S, S]; from the start again where there are fewer."""
-        datasets = [open_dataset(data) for data in self.experiment.data.values()]
+        datasets = list(screened_datasets(self.experiment).items())
+        ids = [cycle(_readable(name, dataset)) for name, dataset in datasets]
         batch = []
         for index in range(images):
-            dataset = datasets[index % len(datasets)]
-            ids = dataset.image_ids(TRAIN)
-            image = to_tensor(dataset.read(ids[(index // len(datasets)) % len(ids)], ()).image)
+            turn = index % len(datasets)
+            image = to_tensor(datasets[turn][1].read(next(ids[turn]), ()).image)
             size = min(self.experiment.augmentation.crop_size, PROBE_SIZE)
             batch.append(F.interpolate(image[None], (size, size), mode="bilinear", align_corners=False)[0])
         return torch.stack(batch)
+
+
+def _readable(name: str, dataset: Dataset) -> Iterator[str]:
+    """Ids of the training images, without those that are left out. Raises DataError where none remains."""
+    found = False
+    for image_id in dataset.image_ids(TRAIN):
+        if not isinstance(dataset, Screened) or dataset.has_image(image_id):
+            found = True
+            yield image_id
+    if not found:
+        raise DataError(f"data.{name}: none of its {len(dataset.image_ids(TRAIN))} training images can be read")

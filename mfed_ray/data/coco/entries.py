@@ -114,7 +114,7 @@ def read_file(path: Path, problems: list[Problem]) -> AnnotationFile:
     """The file's lists, not yet decoded; empty ones and one problem more if it is no such file."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=AnnotationFile)
-    except (OSError, ValueError) as error:  # msgspec's own errors are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's own are ValueErrors, but where nested too deep
         problems.append(Problem("unreadable file", path, "", f"no COCO annotation file ({error})"))
         return AnnotationFile([], [])
 
@@ -125,7 +125,7 @@ def decode(raws: list[Raw], of: type[S], path: Path, problems: list[Problem]) ->
     for position, raw in enumerate(raws):
         try:
             yield decoder.decode(raw)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.append(Problem("malformed entry", path, _name(raw, nouns, position), str(error)))
 
 
@@ -177,7 +177,7 @@ def _name(raw: Raw, nouns: tuple[str, str], position: int) -> str:
     """How a malformed entry is called: by its id if it has one, else by its place in the list."""
     try:
         content = msgspec.json.decode(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         content = None
     noun, found = nouns[0], content if isinstance(content, dict) else {}
     for key in ("id", "image_id"):
