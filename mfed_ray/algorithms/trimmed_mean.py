@@ -30,8 +30,8 @@ class Trimmed(BaseModel):
 def trimmed_mean(trees: Sequence[Params], trim: float) -> Params:
     """The mean of each number without the ``trim`` largest and smallest share, float32.
 
-    In any order of the trees it has the same bits. Where nobody is left out it is the plain mean of
-    ``mfed_ray.averages``, bit for bit.
+    Where anybody is left out, it has the same bits in any order of the trees. Elsewhere it is the plain mean of
+    ``mfed_ray.averages``, bit for bit, which is added up in the order of the trees.
     """
     cut = min(ceil(round(trim * len(trees), 9)), (len(trees) - 1) // 2)
     if cut == 0:
