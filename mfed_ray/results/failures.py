@@ -11,6 +11,7 @@ import pyarrow as pa
 from mfed_ray.durable import flush
 from mfed_ray.errors import RunFolderError
 from mfed_ray.federation.events import Absent, Failure
+from mfed_ray.locks import not_followed
 from mfed_ray.results.find import FAILURES_FILE, Found, folder_at
 from mfed_ray.results.tables import FAILURES, Row, table_schema
 from mfed_ray.storage import reason
@@ -31,7 +32,7 @@ def append(folder: Path, run_id: str, event: Failure) -> None:
         }
         for client in event.clients
     ]
-    with (folder / FAILURES_FILE).open("a+b") as file:
+    with open(folder / FAILURES_FILE, "a+b", opener=not_followed) as file:
         file.seek(0)
         file.truncate(_whole(file.read()))
         file.write("".join(json.dumps(row) + "\n" for row in rows).encode())

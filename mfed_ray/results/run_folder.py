@@ -15,7 +15,7 @@ import yaml
 
 from mfed_ray.durable import flush, replace
 from mfed_ray.errors import RunFolderError
-from mfed_ray.locks import open_lock
+from mfed_ray.locks import not_followed, open_lock
 
 CONFIG, ENVIRONMENT, PARTITION, LOCK = "config.yaml", "environment.json", "partition.json", ".lock"
 SKIPPED = "skipped.json"
@@ -136,7 +136,8 @@ class RunFolder:
     def _replace(self, name: str, text: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         temporary = self.path / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
+        with open(temporary, "w", encoding="utf-8", opener=not_followed) as file:
+            file.write(text)
         replace(temporary, self.path / name)
         flush([self.path])
 

@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from mfed_ray.durable import replace
 from mfed_ray.errors import RunFolderError
+from mfed_ray.locks import not_followed
 from mfed_ray.results.older import described
 
 VERSION = 3
@@ -128,7 +129,10 @@ def write_table(path: Path, rows: pa.Table, config: Mapping[str, Any]) -> int:
     made = json.dumps({"version": VERSION, "config": config})
     temporary = path.with_name(f".{path.name.partition('.')[0]}.parquet.tmp")
     # without the schema of Arrow, which would double a small file
-    with parquet.ParquetWriter(temporary, rows.schema, write_page_checksum=True, store_schema=False) as writer:
+    with (
+        open(temporary, "wb", opener=not_followed) as file,
+        parquet.ParquetWriter(file, rows.schema, write_page_checksum=True, store_schema=False) as writer,
+    ):
         writer.write_table(rows)
         writer.add_key_value_metadata({_METADATA: made})
     size = temporary.stat().st_size
