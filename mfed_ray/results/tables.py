@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from mfed_ray.durable import replace
 from mfed_ray.errors import RunFolderError
+from mfed_ray.json_text import from_json
 from mfed_ray.locks import not_followed
 from mfed_ray.results.older import described
 
@@ -185,8 +186,10 @@ def table_schema(columns: Mapping[str, str]) -> pa.Schema:
 
 
 def _made(metadata: Mapping[bytes, bytes], place: str) -> Mapping[str, Any]:
-    made: Mapping[str, Any] = json.loads(metadata.get(_METADATA, "{}"))
-    if (version := made.get("version", 1)) > VERSION:
+    made = from_json(metadata.get(_METADATA, "{}"))
+    if not isinstance(made, dict) or not isinstance(version := made.get("version", 1), int):
+        raise RunFolderError(f"{place}: its metadata must be an object with the number of a version")
+    if version > VERSION:
         raise RunFolderError(
             f"{place}: written by a newer version of mfed_ray (tables of version {version}; known here: 1 to {VERSION})"
         )

@@ -188,6 +188,21 @@ def test_a_planted_link_is_not_written_through(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("environment.json", "[" * 100_000),
+        ("environment.json", "[1]"),
+        ("partition.json", '{"a": 1}'),
+        ("skipped.json", "[]"),
+    ],
+)
+def test_json_that_is_not_a_runs_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RunFolderError, match=rf"{name}: cannot be read as JSON of a run \(.*choose another folder"):
+        RunFolder(tmp_path).read_json(name)
+
+
+@pytest.mark.parametrize(
     ("text", "values"),
     [
         ("a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)), "2"),
