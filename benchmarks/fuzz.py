@@ -22,6 +22,7 @@ import tempfile
 import time
 import traceback
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,7 +53,9 @@ from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import State
 from mfed_ray.models.weights import read_weights
-from mfed_ray.results.run_folder import parse_config
+from mfed_ray.results.failures import absent
+from mfed_ray.results.find import FAILURES_FILE
+from mfed_ray.results.run_folder import ENVIRONMENT, PARTITION, SKIPPED, RunFolder, parse_config
 from mfed_ray.results.tables import ROUNDS, open_table, table_schema, write_table
 from mfed_ray.sweep.ledger import Ledger
 
@@ -185,6 +188,12 @@ def targets(folder: Path) -> Mapping[str, Target]:
         "checkpoint index": Target(*_checkpoint(folder, "index.json"), tree="json"),
         "checkpoint values": Target(*_checkpoint(folder, "server.json"), tree="json"),
         "checkpoint tensors": Target(*_checkpoint(folder, "server.safetensors")),
+        "failures": Target(_reading(folder / FAILURES_FILE, lambda path: absent(path.parent)), [_FAILURES], "json"),
+        "environment": Target(
+            _run_json(folder, ENVIRONMENT), [b'[{"directory": "/", "packages": {"a": "1"}}]'], "json"
+        ),
+        "partition": Target(_run_json(folder, PARTITION), [b'{"a-0": ["1", "2"]}'], "json"),
+        "skipped": Target(_run_json(folder, SKIPPED), [b'{"a-0": ["1"]}'], "json"),
         "weights": Target(_reading(folder / "x.safetensors", read_weights), tensors),
         "pickled weights": Target(_reading(folder / "x.pth", read_weights), [_pickled()]),
         "trials": Target(trials, [_TRIALS], "json"),
@@ -209,6 +218,9 @@ clients: [{tasks: [saliency], data: scenes, count: 2}, {tasks: [edge_detection],
 model: {encoder: resnet18, width: 16}
 local: {learning_rate: 1e-2}
 """
+_FAILURES = (
+    b'{"run_id": "r", "time": "t", "round": 1, "phase": "fit", "client": "a", "error": "e", "outcome": "dropped"}\n'
+)
 _TRIALS = json.dumps(
     {"searched": "ab", "trials": [{"point": {"seed": 1}, "folder": "x", "state": "running", "round": 2}]}
 ).encode()
@@ -306,13 +318,38 @@ def _read_table(path: Path) -> object:
     return open_table(path, "table", ROUNDS)
 
 
+def _run_json(folder: Path, name: str) -> Read:
+    return _reading(folder / name, lambda path: RunFolder(path.parent).read_json(name))
+
+
 def _checkpoint(folder: Path, name: str) -> tuple[Read, list[bytes]]:
     """Reads a checkpoint of which one file is damaged."""
     place = folder / f"checkpoint of {name}"
     tree = {"a": np.ones((2, 3), np.float32), "b": np.zeros(2, np.float32)}
     checkpoint.save(place, Checkpoint(1, State({"model": tree}, {"n": [1.5, "x"]}), {"c-0": State({"model": tree})}))
     path = place / "round_000001" / name
-    return _reading(path, lambda _: checkpoint.load_latest(place)), [path.read_bytes()]
+    seed = path.read_bytes()
+
+    def read(data: bytes) -> object:
+        path.write_bytes(data)
+        _sign(path.parent)
+        return checkpoint.load_latest(place)
+
+    return read, [seed]
+
+
+def _sign(place: Path) -> None:
+    """Make the checksums those of the files as they are, as whoever forges a checkpoint would."""
+    index = place / "index.json"
+    try:
+        content = json.loads(index.read_bytes())
+        content.pop(index.name, None)
+        told = content.get("crc32")
+        if isinstance(told, dict):
+            told |= {name: zlib.crc32((place / name).read_bytes()) for name in told if (place / name).is_file()}
+        index.write_text(json.dumps({**content, index.name: zlib.crc32(json.dumps(content).encode())}))
+    except (ValueError, TypeError, AttributeError, RecursionError, OSError):
+        return  # what has no place for a checksum stays as it is
 
 
 def _pickled() -> bytes:

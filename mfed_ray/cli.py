@@ -292,5 +292,5 @@ def main(arguments: list[str] | None = None) -> None:
     except MfedError as error:
         if _Settings.debug:
             raise
-        typer.echo(f"mfed: {error}", err=True)
+        typer.echo("\n".join([f"mfed: {error}", *getattr(error, "__notes__", [])]), err=True)
         sys.exit(error.exit_code)

@@ -172,6 +172,8 @@ class Update:
     """Numbers that the algorithm's client half sends beside the parameters."""
     members: tuple["Update", ...] = ()
     """Of a mean: its clients by name, without their parameters."""
+    drawn: int = 0
+    """How many of the group's clients were drawn for the round, whether or not they came back; 0: not known."""
 
     @property
     def senders(self) -> tuple["Update", ...]:

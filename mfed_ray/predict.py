@@ -63,7 +63,9 @@ def located_experiment(folder: RunFolder, trusted: Collection[str] = ()) -> Expe
     experiment = parse_experiment(folder.read_config(), trusted)
     starts = folder.read_json(ENVIRONMENT) or [{}]
     runtime = experiment.runtime.model_copy(update={"device": "auto"})
-    return experiment.located(Path(starts[-1].get("directory", Path.cwd()))).model_copy(update={"runtime": runtime})
+    return experiment.located(Path(str(starts[-1].get("directory", Path.cwd())))).model_copy(
+        update={"runtime": runtime}
+    )
 
 
 def _check_free(out: Path) -> None:

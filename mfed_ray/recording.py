@@ -103,7 +103,7 @@ def written(
     """What is told of the steps: each round once ``write`` has returned for it. One at a time, in order, in a thread.
 
     Meanwhile the next round goes on: at most one event waits behind the one that is being written. Nothing goes on
-    before a failure is written.
+    before a failure is written. Where the steps raise, what a write behind them failed with is a note of their error.
     """
     with ThreadPoolExecutor(1, "writer") as writer:
         waiting: deque[tuple[Event, Future[None]]] = deque()
@@ -121,6 +121,11 @@ def written(
                     yield _when_written(waiting)
             while waiting:
                 yield _when_written(waiting)
+        except BaseException as error:
+            unwritten = waiting[-1][1].exception() if waiting else None  # the last fails with what any before it did
+            if unwritten is not None and unwritten is not error:
+                error.add_note(f"Besides, {unwritten}")
+            raise
         finally:
             steps.close()
 

@@ -24,7 +24,8 @@ INPUTS = {"config": 12, "run config": 6, "overrides": 20}
 NAMES = [
     "config", "run config", "overrides", "coco instance_segmentation", "coco keypoint_detection",
     "coco panoptic_segmentation", "coco stuff_segmentation", "mat parts", "mat edges", "normals", "image", "label",
-    "parquet", "checkpoint index", "checkpoint values", "checkpoint tensors", "weights", "pickled weights", "trials",
+    "parquet", "checkpoint index", "checkpoint values", "checkpoint tensors", "failures",
+    "environment", "partition", "skipped", "weights", "pickled weights", "trials",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "mfed_ray"
 
 ROWS = [
-    ["durable", "errors", "evaluation", "locks", "messages", "section"],
+    ["durable", "errors", "evaluation", "json_text", "locks", "messages", "section"],
     ["params", "seeds", "averages", "registry"],
     ["algorithms"],
     ["federation"],

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from mfed_ray.algorithms.contract import Diagnostics
-from mfed_ray.errors import StorageError
+from mfed_ray.errors import ClientError, StorageError
 from mfed_ray.federation import checkpoint
 from mfed_ray.federation.checkpoint import Checkpoint, Checkpoints
 from mfed_ray.federation.events import Evaluated, Event, Failure, Progress, Resumed, Step, Trained, Waiting
@@ -92,6 +92,21 @@ def test_what_goes_wrong_while_writing_ends_the_run() -> None:
 
     with pytest.raises(OSError, match=r"^disk full$"):
         rounds(written(steps(0, 1, 2, 3), write))
+
+
+def test_what_goes_wrong_while_writing_is_told_with_what_goes_wrong_in_the_round() -> None:
+    def source() -> Generator[Step, None, None]:
+        yield round_of(0)
+        yield round_of(1)
+        raise ClientError("a: broken")
+
+    def write(event: Trained | Evaluated | Failure, state: Checkpoint | None) -> None:
+        assert (event.round, state) == (0, None)
+        time.sleep(0.1)  # the loop goes on meanwhile
+        raise StorageError("disk full")
+
+    with pytest.raises(ClientError, match=r"^a: broken\nBesides, disk full$"):
+        rounds(written(source(), write))
 
 
 def test_whoever_stops_looking_leaves_nothing_half_written() -> None:

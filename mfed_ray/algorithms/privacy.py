@@ -15,6 +15,7 @@ for an adversary who sees every round of the server and does not know the run's 
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -73,21 +74,25 @@ class Privacy(BaseModel):
         params: dict[str, NDArray[np.float32]] = {
             name: value + scale * noise.standard_normal(value.shape, np.float32) for name, value in mean.params.items()
         }
-        return Update(mean.client, mean.group, mean.examples, params, mean.values, mean.members)
+        return replace(mean, params=params)
 
     def went_on(self, past: Mapping[str, Any], updates: Sequence[Update]) -> dict[str, Any]:
-        """The past with one more round: how often each number of a group's clients took part."""
+        """The past with one more round: how often each number of a group's clients was drawn.
+
+        Who was drawn and failed counts: a failure is no random sampling, and makes nobody harder to find.
+        """
         rounds = {group: dict(counts) for group, counts in past["rounds"].items()}
         for update in updates:
-            counts, number = rounds[update.group], str(len(update.senders))
+            counts, number = rounds[update.group], str(max(update.drawn, len(update.senders)))
             counts[number] = counts.get(number, 0) + 1
         return {**past, "rounds": rounds}
 
     def spent(self, past: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         """``delta``, ``epsilon`` as the cohorts' sampling has it, ``epsilon_bound`` without: by group that took part.
 
-        `epsilon` takes n of N clients as each drawn with probability n / N, as is the custom, while cohorts have a
-        fixed size. The bound holds whoever was drawn, also where that is known. Where all take part they are the same.
+        `epsilon` takes n of N clients in a cohort as each drawn with probability n / N, as is the custom, while cohorts
+        have a fixed size. The bound holds whoever was drawn, also where that is known. Where all are drawn they are the
+        same.
         """
         found = {}
         for group, counts in past["rounds"].items():

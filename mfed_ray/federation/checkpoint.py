@@ -7,19 +7,20 @@ import json
 import os
 import re
 import shutil
+import stat
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from safetensors import SafetensorError
 
 from mfed_ray.durable import flush
 from mfed_ray.errors import ResultsWarning, RunFolderError
-from mfed_ray.federation.state_files import SUFFIXES, checksum, link_state, read_state, write_state
+from mfed_ray.federation.state_files import DAMAGED, SUFFIXES, checksum, link_state, read_state, write_state
+from mfed_ray.json_text import from_json
 from mfed_ray.messages import State
 from mfed_ray.section import Section
 
@@ -88,7 +89,7 @@ def load_latest(folder: Path, tell: Callable[[str], None] = _warn) -> Checkpoint
     for number, place in sorted(_rounds(folder).items(), reverse=True):
         try:
             found = _read(place)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except DAMAGED as error:
             problems.append(f"{place}: the checkpoint cannot be read ({error})")
             continue
         for problem in problems:
@@ -111,18 +112,16 @@ def _rounds(folder: Path) -> dict[int, Path]:
 def _write(place: Path, checkpoint: Checkpoint, folder: Path, last: Checkpoint | None) -> dict[str, int]:
     """Write or link the states; each file's checksum. A linked file keeps that of when it was written."""
     write_state(place / "server", checkpoint.server)
-    stems, sums = ["server"], dict[str, int]()
+    sums = dict[str, int]()
     before, known = _written(folder, last)
     for number, (client, state) in enumerate(checkpoint.clients.items()):
         stem, old = f"client_{number}", before.get(client)
-        stems.append(stem)
         if last is not None and old is not None and last.clients[client] is state:
             link_state(old, place / stem)
             sums |= {stem + end: known[old.name + end] for end in SUFFIXES if old.name + end in known}
         else:
             write_state(place / stem, state)
-    names = [stem + end for stem in stems for end in SUFFIXES]
-    return {name: sums[name] if name in sums else checksum(place / name) for name in names}
+    return {name: sums[name] if name in sums else checksum(place / name) for name in _names(len(checkpoint.clients))}
 
 
 def _written(folder: Path, last: Checkpoint | None) -> tuple[dict[str, Path], dict[str, int]]:
@@ -132,7 +131,7 @@ def _written(folder: Path, last: Checkpoint | None) -> tuple[dict[str, Path], di
     place = _place(folder, last.round)
     try:
         index = _index(place)
-    except (OSError, ValueError):
+    except DAMAGED:
         return {}, {}
     return {client: place / f"client_{n}" for n, client in enumerate(index["clients"])}, index.get("crc32", {})
 
@@ -143,13 +142,39 @@ def _write_index(place: Path, content: Mapping[str, Any]) -> None:
 
 
 def _index(place: Path) -> dict[str, Any]:
-    """A checkpoint's index. Raises ValueError where it is damaged. Older versions wrote no checksums."""
-    found: dict[str, Any] = json.loads((place / _INDEX).read_text(encoding="utf-8"))
-    if found.keys() != {"round", "clients"}:
-        told = found.pop(_INDEX, None)
-        if zlib.crc32(json.dumps(found).encode()) != told:
-            raise ValueError(f"{_INDEX} is not what was written")
+    """A checkpoint's index, whose files are there. Raises OSError, and ValueError where it is damaged.
+
+    It may be anybody's: no file that it names is opened, but those that a checkpoint of its clients has. Older versions
+    wrote no checksums.
+    """
+    _check_regular(place, [_INDEX])
+    found = from_json((place / _INDEX).read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError(f"{_INDEX}: {type(found).__name__} found, must be an object")
+    told, signed = found.pop(_INDEX, None), "crc32" in found
+    number, clients = found.get("round"), found.get("clients")
+    if type(number) is not int or _place(place.parent, number) != place:
+        raise ValueError(f"{_INDEX}: round {number!r} found, must be that of {place.name}")
+    if not isinstance(clients, list) or not all(isinstance(client, str) for client in clients):
+        raise ValueError(f"{_INDEX}: clients must be a list of names")
+    names = _names(len(clients))
+    if found.keys() - {"crc32"} != {"round", "clients"} or (signed and found["crc32"].keys() != set(names)):
+        raise ValueError(f"{_INDEX}: names other files than those of {len(clients)} clients and the server")
+    if signed and zlib.crc32(json.dumps(found).encode()) != told:
+        raise ValueError(f"{_INDEX} is not what was written")
+    _check_regular(place, names)
     return found
+
+
+def _names(clients: int) -> list[str]:
+    """The files of the server and of so many clients."""
+    return [stem + end for stem in ("server", *(f"client_{n}" for n in range(clients))) for end in SUFFIXES]
+
+
+def _check_regular(place: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if not stat.S_ISREG((place / name).lstat().st_mode):
+            raise ValueError(f"{name} is a link, a folder or a device, must be a file")
 
 
 def _read(place: Path) -> Checkpoint:

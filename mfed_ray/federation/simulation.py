@@ -1,6 +1,7 @@
 """The round loop: instruct, fit, aggregate, evaluate, report."""
 
 import time
+from collections import Counter
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -130,7 +131,9 @@ class Simulation:
 
     def _aggregate(self, server: State, training: Phase) -> tuple[State, Trained]:
         started = time.perf_counter()
-        updates = self.algorithm.guarded(training.server_updates(), derive(self.seed, "guard", training.round))
+        drawn = Counter(client.group for client in self.cohort(training.round))
+        sent = [replace(update, drawn=drawn[update.group]) for update in training.server_updates()]
+        updates = self.algorithm.guarded(sent, derive(self.seed, "guard", training.round))
         last = server
         server, diagnostics = self.algorithm.aggregate(last, updates, self.probe)
         check_finite(training.round, last, server)

@@ -11,9 +11,21 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from mfed_ray.errors import CheckpointError
+from mfed_ray.json_text import from_json
 from mfed_ray.messages import Params, State
 
 SUFFIXES = (".json", ".safetensors")
+DAMAGED = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    SafetensorError,
+)
+"""What reading damaged files raises."""
 _BYTES = 2**20
 
 
@@ -48,8 +60,8 @@ def write_state(stem: Path, state: State) -> None:
 
 
 def read_state(stem: Path) -> State:
-    """The state as it was written. Raises OSError, ValueError, KeyError or SafetensorError for damaged files."""
-    content = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+    """The state as it was written. Raises any of ``DAMAGED``."""
+    content = from_json(stem.with_suffix(".json").read_text(encoding="utf-8"))
     tensors = load_file(stem.with_suffix(".safetensors"))
     trees: list[Params] = [
         {name: tensors[f"{number}/{name}"] for name in names} for number, names in enumerate(content["names"])

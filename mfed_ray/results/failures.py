@@ -11,6 +11,8 @@ import pyarrow as pa
 from mfed_ray.durable import flush
 from mfed_ray.errors import RunFolderError
 from mfed_ray.federation.events import Absent, Failure
+from mfed_ray.json_text import from_json
+from mfed_ray.locks import not_followed
 from mfed_ray.results.find import FAILURES_FILE, Found, folder_at
 from mfed_ray.results.tables import FAILURES, Row, table_schema
 from mfed_ray.storage import reason
@@ -31,7 +33,7 @@ def append(folder: Path, run_id: str, event: Failure) -> None:
         }
         for client in event.clients
     ]
-    with (folder / FAILURES_FILE).open("a+b") as file:
+    with open(folder / FAILURES_FILE, "a+b", opener=not_followed) as file:
         file.seek(0)
         file.truncate(_whole(file.read()))
         file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -51,7 +53,7 @@ def read_failures(found: Found) -> pa.Table:
             content = file.read()
         lines = content[: _whole(content)].splitlines()
         return pa.Table.from_pylist(list(_rows(lines, place)), schema=table_schema(FAILURES))
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, OverflowError, pa.ArrowException) as error:
         raise RunFolderError(f"{place}: cannot be read ({reason(error, place)})") from None
 
 
@@ -67,7 +69,7 @@ def absent(folder: Path) -> Absent:
 def _rows(lines: Sequence[bytes], place: str) -> Iterator[Row]:
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
+            row = from_json(line)
         except ValueError as error:
             raise RunFolderError(f"{place}:{number}: no JSON ({error}); expected a row of the table") from error
         if not isinstance(row, dict) or row.keys() != FAILURES.keys():

@@ -12,15 +12,22 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
+from pydantic import TypeAdapter
 
 from mfed_ray.durable import flush, replace
 from mfed_ray.errors import RunFolderError
-from mfed_ray.locks import open_lock
+from mfed_ray.json_text import from_json
+from mfed_ray.locks import not_followed, open_lock
 
 CONFIG, ENVIRONMENT, PARTITION, LOCK = "config.yaml", "environment.json", "partition.json", ".lock"
 SKIPPED = "skipped.json"
 """By client the images that could not be read and were left out; missing where there were none."""
 CHECKPOINTS = "checkpoints"
+_FORMS: Mapping[str, TypeAdapter[Any]] = {
+    ENVIRONMENT: TypeAdapter(list[dict[str, Any]]),
+    PARTITION: TypeAdapter(dict[str, list[Any]]),
+    SKIPPED: TypeAdapter(dict[str, list[Any]]),
+}
 MOST_VALUES = 1_000_000
 """Of a config: a YAML file of a few lines with aliases of aliases may stand for more than any memory holds."""
 
@@ -124,19 +131,24 @@ class RunFolder:
             yield
 
     def read_json(self, name: str) -> Any:
-        """A JSON file's content; None where it is missing. Raises RunFolderError where it is damaged."""
+        """Content of ``environment.json``, ``partition.json`` or ``skipped.json``; None where it is missing.
+
+        Raises RunFolderError where it is damaged.
+        """
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        except ValueError as error:
+            return _FORMS[name].validate_python(from_json(path.read_text(encoding="utf-8"))) if path.is_file() else None
+        except (OSError, ValueError) as error:
             raise RunFolderError(
-                f"{path}: cannot be read as JSON ({error}); choose another folder with --out"
+                f"{path}: cannot be read as JSON of a run ({' '.join(str(error).split())}); "
+                "choose another folder with --out"
             ) from error
 
     def _replace(self, name: str, text: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         temporary = self.path / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
+        with open(temporary, "w", encoding="utf-8", opener=not_followed) as file:
+            file.write(text)
         replace(temporary, self.path / name)
         flush([self.path])
 

@@ -11,6 +11,8 @@ from pyarrow import parquet
 
 from mfed_ray.durable import replace
 from mfed_ray.errors import RunFolderError
+from mfed_ray.json_text import from_json
+from mfed_ray.locks import not_followed
 from mfed_ray.results.older import described
 
 VERSION = 3
@@ -128,7 +130,10 @@ def write_table(path: Path, rows: pa.Table, config: Mapping[str, Any]) -> int:
     made = json.dumps({"version": VERSION, "config": config})
     temporary = path.with_name(f".{path.name.partition('.')[0]}.parquet.tmp")
     # without the schema of Arrow, which would double a small file
-    with parquet.ParquetWriter(temporary, rows.schema, write_page_checksum=True, store_schema=False) as writer:
+    with (
+        open(temporary, "wb", opener=not_followed) as file,
+        parquet.ParquetWriter(file, rows.schema, write_page_checksum=True, store_schema=False) as writer,
+    ):
         writer.write_table(rows)
         writer.add_key_value_metadata({_METADATA: made})
     size = temporary.stat().st_size
@@ -181,8 +186,10 @@ def table_schema(columns: Mapping[str, str]) -> pa.Schema:
 
 
 def _made(metadata: Mapping[bytes, bytes], place: str) -> Mapping[str, Any]:
-    made: Mapping[str, Any] = json.loads(metadata.get(_METADATA, "{}"))
-    if (version := made.get("version", 1)) > VERSION:
+    made = from_json(metadata.get(_METADATA, "{}"))
+    if not isinstance(made, dict) or not isinstance(version := made.get("version", 1), int):
+        raise RunFolderError(f"{place}: its metadata must be an object with the number of a version")
+    if version > VERSION:
         raise RunFolderError(
             f"{place}: written by a newer version of mfed_ray (tables of version {version}; known here: 1 to {VERSION})"
         )

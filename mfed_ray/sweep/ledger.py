@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from mfed_ray.errors import RunFolderError
+from mfed_ray.json_text import from_json
 from mfed_ray.storage import below, read_text, replace_text, shown
 from mfed_ray.sweep.points import Point, identity
 
@@ -39,7 +40,7 @@ class Ledger:
 
     def _take(self, text: str) -> None:
         try:
-            tree = json.loads(text)
+            tree = from_json(text)
             self._searched = tree["searched"]
             self._entries = {identity(one["point"]): Entry(**one) for one in tree["trials"]}
         except (ValueError, TypeError, KeyError) as error:

@@ -13,10 +13,14 @@ from mfed_ray.algorithms.privacy import Privacy
 from mfed_ray.errors import ConfigError
 from mfed_ray.experiment import Experiment
 from mfed_ray.experiment.clients import make_clients
+from mfed_ray.experiment.federation import make_simulation
+from mfed_ray.experiment.trainers import TrainerFactory
 from mfed_ray.federation.checkpoint import Checkpoint
 from mfed_ray.messages import ClientSpec, Params, State, Update
+from mfed_ray.runtime.serial import SerialBackend
+from mfed_ray.runtime.worker import Worker
 from tests.algorithms.toy_federation import no_probe
-from tests.rounds import Round
+from tests.rounds import Round, whole
 
 MakeExperiment = Callable[..., Experiment]
 PRIVACY = Privacy(clip_norm=2.0, noise_multiplier=1.5, delta=1e-5)
@@ -93,6 +97,19 @@ def test_epsilon_is_the_librarys() -> None:
     }
     assert diagnostics.spent["a"] == pytest.approx(expected, rel=1e-6)
     assert 0 < expected["epsilon"] < expected["epsilon_bound"]
+
+
+def test_who_was_drawn_and_failed_counts_as_sampled(tiny: MakeExperiment) -> None:
+    """In round 1 one of two clients is left out: all of the group were drawn, so sampling helped nobody."""
+    experiment = private(tiny, rounds=1)
+    clients = make_clients(experiment)
+    simulation = make_simulation(experiment, clients)
+    by_name = {client.name: client for client in clients}
+    backend = SerialBackend(Worker(by_name, experiment.algorithm, TrainerFactory(experiment), threads=1))
+    rounds = whole(simulation.run(backend, None, absent={("fit", 1): {"semantic_segmentation-1"}}))
+    assert "semantic_segmentation-1" not in [report.client for report in rounds[1][0].fitted]
+    spent = rounds[1][0].diagnostics.spent["semantic_segmentation"]
+    assert spent["epsilon"] == spent["epsilon_bound"]
 
 
 def _opacus(history: list[tuple[float, float, int]]) -> float:

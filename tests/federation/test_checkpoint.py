@@ -1,7 +1,9 @@
 import json
 import os
 import shutil
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +133,49 @@ def test_where_all_are_damaged_the_folder_to_remove_is_named(tmp_path: Path) -> 
         rf"round_000002: the .*; {tmp_path}/round_000001: the .*; no other is left: remove {tmp_path} to start the run"
     )
     with pytest.raises(RunFolderError, match=message):
+        load_latest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"crc32": {"/dev/zero": 0}}, "names other files than those of 2 clients and the server"),
+        ({"crc32": {"../victim": 0}}, "names other files than those of 2 clients and the server"),
+        ({"round": 2}, "round 2 found, must be that of round_000001"),
+        ({"round": True}, "round True found"),
+        ({"round": 10**400}, "round 1000"),
+        ({"clients": {"a": 0}}, "clients must be a list of names"),
+        ({"clients": [["a"]]}, "clients must be a list of names"),
+    ],
+)
+def test_an_index_that_somebody_forged_and_signed_is_refused(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    save(tmp_path, checkpoint(1))
+    path = tmp_path / "round_000001" / "index.json"
+    content = {**json.loads(path.read_text()), **changed}
+    del content["index.json"]
+    path.write_text(json.dumps({**content, "index.json": zlib.crc32(json.dumps(content).encode())}))
+    with pytest.raises(RunFolderError, match=rf"the checkpoint cannot be read \(index\.json: {message}"):
+        load_latest(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_in_place_of_a_file_is_not_followed(tmp_path: Path, name: str) -> None:
+    """To a device that has no end."""
+    save(tmp_path, checkpoint(1))
+    path = tmp_path / "round_000001" / name
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(RunFolderError, match=rf"\({name} is a link, a folder or a device, must be a file\)"):
+        load_latest(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"round": 1, "clients": [], "x": 1}', "[]"])
+def test_an_index_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
+    save(tmp_path, checkpoint(1))
+    (tmp_path / "round_000001" / "index.json").write_text(text)
+    with pytest.raises(RunFolderError, match="the checkpoint cannot be read"):
         load_latest(tmp_path)
 
 

@@ -15,6 +15,7 @@ from mfed_ray.results.loading import load
 from mfed_ray.results.tables import FAILURES
 
 MakeRun = Callable[..., Path]
+ROW = '{"run_id": "r", "time": "t", "round": %s, "phase": "fit", "client": "a", "error": "e", "outcome": %s}'
 DROPPED = Failure(3, "fit", ("saliency-0", "saliency-1"), "image 7\nis broken", "dropped")
 RETRIED = Failure(3, "evaluate", ("saliency-0",), "its process died", "retried")
 
@@ -62,7 +63,13 @@ def test_a_line_that_a_kill_cut_off_does_not_count_and_makes_way(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [("{", r"failures\.jsonl:1: no JSON \(.*\); expected a row of the table$"), ("[]", r":1: expected an object with")],
+    [
+        ("[" * 100_000, r"failures\.jsonl:1: no JSON \(its lists and objects lie too deep in each other\)"),
+        (ROW % (2**70, '"dropped"'), r"failures\.jsonl: cannot be read \("),
+        (ROW % (1, r'"\ud800"'), r"failures\.jsonl: cannot be read \("),
+        ("{", r"failures\.jsonl:1: no JSON \(.*\); expected a row of the table$"),
+        ("[]", r":1: expected an object with"),
+    ],
 )
 def test_a_damaged_table_is_refused(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "failures.jsonl").write_text(line + "\n")

@@ -1,14 +1,19 @@
 import io
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from mfed_ray.errors import RunFolderError
+from mfed_ray.federation.events import Failure
+from mfed_ray.results.failures import append
 from mfed_ray.results.run_folder import RunFolder, parse_config
+from mfed_ray.results.tables import write_table
 
 CONFIG: dict[str, Any] = {
     "seed": 0,
@@ -162,6 +167,39 @@ def test_a_lock_that_is_a_link_changes_no_file(tmp_path: Path) -> None:
     ):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    ".config.yaml.tmp": lambda folder: RunFolder(folder).write_config(CONFIG),
+    ".partition.json.tmp": lambda folder: RunFolder(folder).write_json("partition.json", {}),
+    ".rounds.parquet.tmp": lambda folder: write_table(folder / "rounds.parquet", pa.table({"a": [1]}), {}),
+    "failures.jsonl": lambda folder: append(folder, "one", Failure(1, "fit", ("a",), "it died", "dropped")),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_planted_link_is_not_written_through(tmp_path: Path, name: str) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match=rf"Too many levels of symbolic links: .*{name}"):
+        WRITERS[name](tmp_path / "run")
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("environment.json", "[" * 100_000),
+        ("environment.json", "[1]"),
+        ("partition.json", '{"a": 1}'),
+        ("skipped.json", "[]"),
+    ],
+)
+def test_json_that_is_not_a_runs_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RunFolderError, match=rf"{name}: cannot be read as JSON of a run \(.*choose another folder"):
+        RunFolder(tmp_path).read_json(name)
 
 
 @pytest.mark.parametrize(
