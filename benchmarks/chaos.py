@@ -200,17 +200,18 @@ def suffer(schedule: Schedule, nodes: Nodes, root: Path, folder: Path, rounds: i
     except Exception as error:  # whatever ends the run is what the table has to say
         difference = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
     seconds = time.monotonic() - began
-    failures = load(folder / "run").failures
+    outcomes = list[str]()
     if not difference:
+        outcomes = list(load(folder / "run").failures["outcome"])
         calm = folder / "calm"
         calm.mkdir()
-        if (failures["outcome"] == "dropped").any():
+        if "dropped" in outcomes:
             for name in (CONFIG, FAILURES_FILE):  # whoever was dropped is left out, as on a resume
                 shutil.copy(folder / "run" / name, calm)
         for _ in run(schedule.experiment(root, rounds, "serial"), calm):
             pass
         difference = different(folder / "run", calm)
-    return Outcome(schedule, struck, notices, seconds, silence, Counter(failures["outcome"]), difference)
+    return Outcome(schedule, struck, notices, seconds, silence, Counter(outcomes), difference)
 
 
 @contextmanager
