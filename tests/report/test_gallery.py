@@ -103,9 +103,9 @@ def test_a_damaged_run_costs_its_own_pictures_alone(real_runs: Path, tmp_path: P
     assert text.count("<svg") > 3
 
 
-def test_a_fault_that_nobody_foresaw_is_told_too(results: Results, real_runs: Path, tmp_path: Path) -> None:
+def test_a_record_of_starts_that_is_none_is_told_too(results: Results, real_runs: Path, tmp_path: Path) -> None:
     shutil.copytree(real_runs / "0", tmp_path / "run")
     (tmp_path / "run" / "environment.json").write_text('["no start"]')
     (study,) = studies(results)
     (figure,) = galleries(study, dict.fromkeys(results.folders, str(tmp_path / "run")), 1)
-    assert figure.missing.startswith(f"No pictures of {tmp_path}/run: AttributeError: ")
+    assert figure.missing.startswith(f"No pictures of {tmp_path}/run: {tmp_path}/run/environment.json")
