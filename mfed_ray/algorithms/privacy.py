@@ -113,9 +113,7 @@ class Privacy(BaseModel):
         for share, times in shares:
             total += rdp.compute_rdp(q=share, noise_multiplier=self.noise_multiplier, steps=times, orders=_ORDERS)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # the best order is the first or last: true all the same, another were tighter
+            warnings.simplefilter("ignore")  # where the best order is the first or last, epsilon holds all the same
             epsilon, _order = rdp.get_privacy_spent(orders=_ORDERS, rdp=list(total), delta=self.delta)
         return float(epsilon)
 
