@@ -30,9 +30,9 @@ import ray
 from ray._private.state import actors
 from ray.cluster_utils import Cluster
 
-from mfed_ray.data.generated import generate_pascal_context
+from benchmarks.tiny import tiny
 from mfed_ray.driver import run
-from mfed_ray.experiment import Experiment, parse_experiment
+from mfed_ray.experiment import Experiment
 from mfed_ray.federation.checkpoint import Checkpoint, load_latest
 from mfed_ray.federation.events import Notice
 from mfed_ray.messages import State
@@ -77,31 +77,19 @@ class Schedule:
         policy = "drop" if kind.endswith("drop") else "retry"
         return Schedule(number, draw.choice(ALGORITHMS), policy, faults)
 
-    def experiment(self, root: Path, rounds: int, backend: str) -> Experiment:
+    def experiment(self, data: Path, rounds: int, backend: str) -> Experiment:
         """Six clients of two tasks that train a round in about a second."""
         hangs = any(fault.kind == "hang" for fault in self.faults)
-        return parse_experiment(
-            {
-                "name": "chaos",
-                "seed": self.number,
-                "rounds": rounds,
-                "algorithm": {"name": self.algorithm},
-                "data": {"scenes": {"format": "pascal_context", "root": str(root)}},
-                "clients": [{"tasks": [t], "data": "scenes", "count": 3} for t in ("saliency", "surface_normals")],
-                "model": {
-                    "encoder": "resnet10",
-                    "width": 16,
-                    "output_stride": 32,
-                    "normalisation": "group",
-                    "decoder": "light",
-                    "decoder_width": 32,
-                },
-                "augmentation": {"crop_size": 32, "scale": [0.8, 1.25]},
-                "local": {"batch_size": 2, "max_steps": 2, "learning_rate": 1e-3},
-                "evaluation": {"max_images": 1, "stages": ["before_aggregation", "after_aggregation"]},
-                "runtime": {"backend": backend, "start_timeout": 120},
-                "faults": {"on_client_failure": self.policy, "round_deadline": DEADLINE if hangs else None},
-            }
+        return tiny(
+            data,
+            rounds,
+            name="chaos",
+            seed=self.number,
+            algorithm={"name": self.algorithm},
+            clients=[{"tasks": [t], "data": "scenes", "count": 3} for t in ("saliency", "surface_normals")],
+            evaluation={"max_images": 1, "stages": ["before_aggregation", "after_aggregation"]},
+            runtime={"backend": backend, "start_timeout": 120},
+            faults={"on_client_failure": self.policy, "round_deadline": DEADLINE if hangs else None},
         )
 
 
@@ -177,9 +165,10 @@ class Outcome:
         return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def suffer(schedule: Schedule, nodes: Nodes, root: Path, folder: Path, rounds: int) -> Outcome:
+def suffer(schedule: Schedule, nodes: Nodes, folder: Path, rounds: int) -> Outcome:
     """Run a schedule and its undisturbed run; compare."""
     nodes.heal()
+    data = folder.parent / "scenes"
     draw = random.Random(schedule.number)  # noqa: S311
     began = heard = time.monotonic()
     silence, number, notices, due = 0.0, 0, 0, list(schedule.faults)
@@ -187,7 +176,7 @@ def suffer(schedule: Schedule, nodes: Nodes, root: Path, folder: Path, rounds: i
     difference = ""
     try:
         with ending_within(PATIENCE):
-            for event in run(schedule.experiment(root, rounds, "ray"), folder / "run"):
+            for event in run(schedule.experiment(data, rounds, "ray"), folder / "run"):
                 notices += isinstance(event, Notice)
                 silence = max(silence, time.monotonic() - heard)
                 number += 1
@@ -208,7 +197,7 @@ def suffer(schedule: Schedule, nodes: Nodes, root: Path, folder: Path, rounds: i
         if "dropped" in outcomes:
             for name in (CONFIG, FAILURES_FILE):  # whoever was dropped is left out, as on a resume
                 shutil.copy(folder / "run" / name, calm)
-        for _ in run(schedule.experiment(root, rounds, "serial"), calm):
+        for _ in run(schedule.experiment(data, rounds, "serial"), calm):
             pass
         difference = different(folder / "run", calm)
     return Outcome(schedule, struck, notices, seconds, silence, Counter(outcomes), difference)
@@ -273,11 +262,9 @@ def main() -> int:
     nodes = Nodes()
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            root = Path(scratch) / "scenes"
-            generate_pascal_context(root, images=24, size=32, seed=0, val_fraction=1 / 3)
             for number in range(asked.first, asked.first + asked.schedules):
                 folder = Path(scratch) / str(number)
-                outcome = suffer(Schedule.of(number, asked.rounds), nodes, root, folder, asked.rounds)
+                outcome = suffer(Schedule.of(number, asked.rounds), nodes, folder, asked.rounds)
                 held &= not outcome.difference
                 lines.append(outcome.row())
                 print(lines[-1], flush=True)

@@ -61,6 +61,5 @@ class FedAvg(Algorithm):
         """Average each group's models."""
         del probe
         means = model_means(state, updates, self.weighting, self.scope)
-        past = self.privacy.went_on(state.values, updates) if self.privacy else {}
-        spent = self.privacy.spent(past) if self.privacy else {}
+        past, spent = self.privacy.after_round(state.values, updates) if self.privacy else ({}, {})
         return State(self.server.step(state, means), past), Diagnostics(spent=spent)

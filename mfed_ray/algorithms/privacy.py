@@ -76,8 +76,10 @@ class Privacy(BaseModel):
         }
         return replace(mean, params=params)
 
-    def went_on(self, past: Mapping[str, Any], updates: Sequence[Update]) -> dict[str, Any]:
-        """The past with one more round: how often each number of a group's clients was drawn.
+    def after_round(
+        self, past: Mapping[str, Any], updates: Sequence[Update]
+    ) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+        """The past with one more round, which is how often each number of a group's clients was drawn; what is spent.
 
         Who was drawn and failed counts: a failure is no random sampling, and makes nobody harder to find.
         """
@@ -85,9 +87,10 @@ class Privacy(BaseModel):
         for update in updates:
             counts, number = rounds[update.group], str(max(update.drawn, len(update.senders)))
             counts[number] = counts.get(number, 0) + 1
-        return {**past, "rounds": rounds}
+        after = {**past, "rounds": rounds}
+        return after, self._spent(after)
 
-    def spent(self, past: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    def _spent(self, past: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         """``delta``, ``epsilon`` as the cohorts' sampling has it, ``epsilon_bound`` without: by group that took part.
 
         `epsilon` takes n of N clients in a cohort as each drawn with probability n / N, as is the custom, while cohorts
